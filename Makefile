@@ -1,0 +1,67 @@
+# Everything here needs Go alone, except what says otherwise. `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GO ?= go
+FUZZTIME ?= 20s
+BENCHFLAGS ?=
+IMAGE ?= quadnine:dev
+# Where `make deps` keeps what it installs; nothing goes into the tree.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quadnine
+# Modules of their own: their dependencies stay out of the product's go.mod.
+MODULES := . bench conformance
+TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
+
+.PHONY: help build test race fuzz lint fmt check generate conformance soak bench deps image
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+build: ## build bin/quadnine
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/quadnine
+
+test: ## run all tests, and compile what the other modules hold (Go alone)
+	cd bench && $(GO) test ./...
+	cd conformance && $(GO) vet ./...
+	$(GO) test ./...
+
+race: ## run all tests under the race detector, invariants checked
+	$(GO) test -race -tags invariants ./...
+
+fuzz: ## run each fuzz target for FUZZTIME (20s); plain tests replay the corpora
+	GO='$(GO)' FUZZTIME=$(FUZZTIME) tools/fuzz
+
+lint: ## golangci-lint over every module
+	for m in $(MODULES); do (cd $$m && $(TOOL) golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+
+fmt: ## gofumpt and gci over every module
+	for m in $(MODULES); do (cd $$m && $(TOOL) golangci-lint fmt --config $(CURDIR)/.golangci.yml ./...); done
+
+check: ## all that must hold before a change goes in: vet, fix, lint, race, vulnerabilities, generated files
+	for m in $(MODULES); do (cd $$m && $(GO) vet ./...); done
+	$(GO) vet -tags invariants ./...
+	for m in $(MODULES); do (cd $$m && GO='$(GO)' $(CURDIR)/tools/modern); done
+	$(MAKE) lint
+	$(MAKE) race
+	GO='$(GO)' tools/vulncheck
+	GO='$(GO)' tools/generate check
+
+generate: ## write generated files anew (protoc comes from make deps)
+	GO='$(GO)' tools/generate
+
+conformance: ## real clients, servers and specifications against the built binary (needs make deps)
+	cd conformance && $(GO) test -count=1 -timeout 20m ./...
+
+soak: ## conformance with every loop at full length (needs make deps; about an hour)
+	cd conformance && QUADNINE_SOAK=1 $(GO) test -count=1 -timeout 120m ./...
+
+bench: ## CPU a request of quadnine and its rivals, one table from one run (needs make deps and two CPUs)
+	cd bench && $(GO) run . $(BENCHFLAGS)
+
+deps: ## install rivals, clients and h2spec (apt packages as root on Debian; the rest into the user's cache)
+	GO='$(GO)' CACHE='$(CACHE)' tools/deps
+
+image: ## build the container image
+	docker build -t $(IMAGE) .

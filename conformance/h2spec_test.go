@@ -1,0 +1,92 @@
+package conformance
+
+import (
+	"encoding/xml"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quadnine/quadnine/bench/proc"
+)
+
+const (
+	h2specTests = 145 // without --strict
+	h2specFloor = 140 // what this slice promises; 145 belongs to the data-plane issue
+)
+
+// junit is the part of h2spec's report that is read.
+type junit struct {
+	Suites []struct {
+		Package string `xml:"package,attr"`
+		Cases   []struct {
+			Name    string  `xml:"classname,attr"`
+			Package string  `xml:"package,attr"`
+			Failure *string `xml:"failure"`
+			Error   *string `xml:"error"`
+			Skipped *string `xml:"skipped"`
+		} `xml:"testcase"`
+	} `xml:"testsuite"`
+}
+
+// TestH2Spec runs h2spec against the sidecar. The upstream answers with a body:
+// without one, h2spec cannot see that flow control works.
+func TestH2Spec(t *testing.T) {
+	upstream := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "4096")
+		_, _ = w.Write(make([]byte, 4096)) // h2spec resets many streams on purpose
+	})
+	s := startSidecar(t, nil, "--upstream", "h2c://"+upstream)
+	report := filepath.Join(t.TempDir(), "h2spec.xml")
+	p := tool(t, "h2spec", "-h", "127.0.0.1", "-p", strconv.Itoa(proc.Port(s.addr)), "-P", "/", "-o", "3", "-j", report)
+	_ = p.Wait(deadline(t, 10*time.Minute)) // it ends with 1 when one test fails: the report says which
+
+	raw, err := os.ReadFile(report)
+	if err != nil {
+		t.Fatalf("h2spec wrote no report: %v\n%s", err, p.Output())
+	}
+	var r junit
+	if err := xml.Unmarshal(raw, &r); err != nil {
+		t.Fatal(err)
+	}
+	total, passed := 0, 0
+	for _, suite := range r.Suites {
+		for _, c := range suite.Cases {
+			total++
+			switch {
+			case c.Failure != nil:
+				t.Logf("failed: %s %s: %s", c.Package, c.Name, strings.Join(strings.Fields(*c.Failure), " "))
+			case c.Error != nil:
+				t.Logf("error: %s %s: %s", c.Package, c.Name, strings.Join(strings.Fields(*c.Error), " "))
+			case c.Skipped != nil:
+				t.Logf("skipped: %s %s", c.Package, c.Name)
+			default:
+				passed++
+			}
+		}
+	}
+	t.Logf("h2spec: %d of %d", passed, total)
+	if total != h2specTests || passed < h2specFloor {
+		t.Errorf("h2spec: %d of %d passed, want at least %d of %d", passed, total, h2specFloor, h2specTests)
+	}
+}
+
+// serve starts an upstream in this process that speaks HTTP/1.1 and HTTP/2, and
+// returns its address.
+func serve(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: h, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1024}, ReadHeaderTimeout: within}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	go func() { _ = srv.Serve(l) }() // ends with Close
+	t.Cleanup(func() { srv.Close() })
+	return l.Addr().String()
+}

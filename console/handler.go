@@ -1,0 +1,98 @@
+package console
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// page is one path of the console.
+type page struct {
+	path, help string
+	serve      http.HandlerFunc
+}
+
+// New returns the console's handler.
+func New(v Views) http.Handler {
+	if v.Ready == nil {
+		v.Ready = func() State { return PreInitializing }
+	}
+	pages := pagesOf(&v)
+	mux := http.NewServeMux()
+	for _, p := range pages {
+		mux.HandleFunc(p.path, p.serve)
+	}
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { index(text(w, http.StatusOK), pages) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		out := text(w, http.StatusNotFound)
+		_, _ = fmt.Fprintf(out, "console: no page %s; there are:\n\n", printable(r.URL.Path))
+		index(out, pages)
+	})
+	return readOnly(mux)
+}
+
+// pagesOf lists the pages that v has something to show on.
+func pagesOf(v *Views) []page {
+	pages := []page{{"/ready", "200 LIVE, or 503 and the state", v.ready}}
+	if v.Metrics != nil {
+		pages = append(pages, page{"/stats/prometheus", "metrics for Prometheus", v.Metrics.ServeHTTP})
+	}
+	if v.Clusters != nil {
+		pages = append(pages, page{"/clusters", "upstream clusters and endpoints; ?format=text|json|jsonl", v.clusters})
+	}
+	if v.Breakers != nil {
+		pages = append(pages, page{"/breakers", "circuit breakers; ?tenant= ?metric= ?state=closed|half_open|open ?format=text|json|jsonl", v.breakers})
+	}
+	if v.Explain != nil {
+		pages = append(pages, page{"/explain", "what a query would get now, and why; ?tenant= ?metric= ?format=text|json", v.explain})
+	}
+	if v.Info != nil {
+		pages = append(pages, page{"/server_info", "version, role, addresses, uptime (JSON)", v.info})
+	}
+	return pages
+}
+
+func index(w io.Writer, pages []page) {
+	for _, p := range pages {
+		_, _ = fmt.Fprintf(w, "%-18s %s\n", p.path, p.help)
+	}
+}
+
+// readOnly lets GET and HEAD through and keeps answers out of caches.
+func readOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			fail(w, http.StatusMethodNotAllowed, "console: %s %s: the console only reads: use GET or HEAD",
+				printable(r.Method), printable(r.URL.Path))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (v *Views) ready(w http.ResponseWriter, _ *http.Request) {
+	state := v.Ready()
+	status := http.StatusOK
+	if state != Live {
+		status = http.StatusServiceUnavailable
+	}
+	_, _ = fmt.Fprintln(text(w, status), state)
+}
+
+// serverInfo is Info and what the console knows by itself.
+type serverInfo struct {
+	State  State   `json:"state"`
+	Uptime Seconds `json:"uptime_s"`
+	Info
+}
+
+func (v *Views) info(w http.ResponseWriter, _ *http.Request) {
+	info := v.Info()
+	info.Listen = append([]string{}, info.Listen...) // arrays in JSON, also when empty
+	info.Upstream = append([]string{}, info.Upstream...)
+	writeJSON(w, serverInfo{State: v.Ready(), Uptime: Seconds(time.Since(info.Started)), Info: info})
+}

@@ -1,0 +1,118 @@
+package console
+
+import (
+	"encoding/json"
+	"fmt"
+	"iter"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/quadnine/quadnine"
+)
+
+// Views is what the console may look at. All functions must be safe for
+// concurrent use. The path of a nil view is not served, but that a nil Ready says
+// PreInitializing for ever.
+type Views struct {
+	Ready    func() State                   // must not block: one atomic load
+	Clusters func() iter.Seq[Cluster]       // /clusters
+	Breakers func() iter.Seq[Breaker]       // /breakers; may yield tens of thousands
+	Explain  func(quadnine.Key) Explanation // /explain; must change nothing, not even take a probe's permit
+	Metrics  http.Handler                   // /stats/prometheus; telemetry.Registry.Handler
+	Info     func() Info                    // /server_info
+}
+
+// State is what /ready says.
+type State string
+
+// The states, named as Envoy's ServerInfo names them.
+const (
+	PreInitializing State = "PRE_INITIALIZING" // no configuration to serve yet
+	Live            State = "LIVE"             // new requests are welcome
+	Draining        State = "DRAINING"         // requests under way finish, new ones should go elsewhere
+)
+
+// Cluster is one upstream cluster.
+type Cluster struct {
+	Name      string     `json:"name"`
+	Breaker   string     `json:"breaker"` // closed, half_open, open
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// Endpoint is one host of a cluster. Counters run from the process's start.
+type Endpoint struct {
+	Address         string `json:"address"`            // ip:port
+	Hostname        string `json:"hostname,omitempty"` // as configured, when that was a name
+	Protocol        string `json:"protocol"`           // h2, http/1.1, or unknown before the first probe
+	Healthy         bool   `json:"healthy"`
+	Why             string `json:"why,omitempty"` // the reason for not being healthy
+	Weight          int    `json:"weight"`
+	Connections     int    `json:"connections"`
+	ActiveRequests  int    `json:"active_requests"`
+	ConnectFailures uint64 `json:"connect_failures"`
+	TotalConnects   uint64 `json:"total_connects"`
+	Requests        uint64 `json:"requests"`
+	Errors          uint64 `json:"errors"`
+}
+
+// Breaker is one tenant+metric key's breaker.
+type Breaker struct {
+	Tenant     string  `json:"tenant"`
+	Metric     string  `json:"metric"`
+	State      string  `json:"state"`    // closed, half_open, open
+	Failures   int     `json:"failures"` // in the window now
+	Threshold  int     `json:"threshold"`
+	Window     Seconds `json:"window_s"`
+	RetryAfter Seconds `json:"retry_after_s,omitzero"` // until the next probe; only when open
+	Reason     string  `json:"reason,omitempty"`       // why it opened, as in x-quadnine-degraded
+}
+
+// Explanation is what would happen to a request of a key now, and why: the
+// stages in the order in which the request meets them.
+type Explanation struct {
+	Tenant  string `json:"tenant"`
+	Metric  string `json:"metric"`
+	Steps   []Step `json:"steps"`
+	Verdict string `json:"verdict"` // "would forward", "would answer stale, age 12 s", "would answer 503"
+	Because string `json:"because,omitempty"`
+}
+
+// Step is one stage's part of an Explanation.
+type Step struct {
+	Stage   string `json:"stage"` // key, route, breaker, cluster, endpoints, cache, hop
+	Says    string `json:"says"`
+	Because string `json:"because,omitempty"`
+}
+
+// Info is what /server_info says beside the state.
+type Info struct {
+	Version  string    `json:"version"`
+	Node     string    `json:"node,omitempty"`
+	Role     string    `json:"role"` // inbound, outbound
+	Listen   []string  `json:"listen"`
+	Upstream []string  `json:"upstream"`
+	Started  time.Time `json:"started"`
+}
+
+// Seconds is a duration that stands in JSON as a number of seconds, to the
+// millisecond.
+type Seconds time.Duration
+
+// MarshalJSON implements json.Marshaler.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	return json.Marshal(float64(time.Duration(s).Round(time.Millisecond)/time.Millisecond) / 1000)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Seconds) UnmarshalJSON(b []byte) error {
+	var f float64
+	if err := json.Unmarshal(b, &f); err != nil {
+		return fmt.Errorf("console: seconds: %w", err)
+	}
+	*s = Seconds(math.Round(f * float64(time.Second)))
+	return nil
+}
+
+// String returns the duration as "1m30s".
+func (s Seconds) String() string { return time.Duration(s).Round(time.Millisecond).String() }

@@ -1,0 +1,201 @@
+package policy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash/maphash"
+
+	"github.com/quadnine/quadnine"
+)
+
+// Query is what a cache key is made of, besides header fields. Its slices are
+// only read during Key.
+type Query struct {
+	Key       quadnine.Key
+	Method    []byte
+	Authority []byte
+	Path      []byte   // without the query
+	Query     []byte   // what follows "?", without it
+	HasBody   bool     // the request has content, and Body is its digest
+	Body      [32]byte // SHA-256, or as strong
+}
+
+// CacheKey names one stored answer. It is a view of the scratch it was built
+// in: valid until that changes. Put copies it.
+type CacheKey struct {
+	hash  [2]uint64
+	canon []byte
+	key   quadnine.Key
+}
+
+// Bytes returns the canonical bytes: the scratch to hand to the next Key call.
+func (k CacheKey) Bytes() []byte { return k.canon }
+
+// selecting are the fields that choose among representations: part of every key.
+var selecting = [...]string{"accept", "accept-encoding", "accept-language"}
+
+// Key builds the key of a request in dst, which it overwrites and grows when
+// needed; in steady state it allocates nothing.
+//
+// Requests share a key when they differ only in the order of query parameters
+// (sorted by name, then value), in percent-encoding that means the same (RFC
+// 3986 section 6.2.2), or in the authority's case. Credentials enter as a
+// digest: they are in neither the key nor the scratch afterwards.
+func (c *Cache) Key(dst []byte, q *Query, h Fields) CacheKey {
+	dst = append(dst[:0], 1) // version of this form
+	dst = appendPart(dst, q.Key.Tenant)
+	dst = appendPart(dst, q.Key.Metric)
+	dst = appendPart(dst, q.Method)
+	dst = appendLength(dst, len(q.Authority))
+	for _, b := range q.Authority {
+		dst = append(dst, lower(b))
+	}
+	dst = appendSized(dst, func(dst []byte) []byte { return appendNormal(dst, q.Path) })
+	dst = appendSized(dst, func(dst []byte) []byte { return appendQuery(dst, q.Query) })
+	dst = c.appendFields(dst, h)
+	if q.HasBody {
+		dst = append(dst, 1)
+		dst = append(dst, q.Body[:]...)
+	} else {
+		dst = append(dst, 0)
+	}
+	return CacheKey{
+		hash:  [2]uint64{maphash.Bytes(c.seeds[0], dst), maphash.Bytes(c.seeds[1], dst)},
+		canon: dst,
+		key:   q.Key,
+	}
+}
+
+// appendFields appends a digest of every identity and selecting field, each
+// value of a repeated one included, in the order of the configured names.
+func (c *Cache) appendFields(dst []byte, h Fields) []byte {
+	start := len(dst)
+	for i, want := range c.keyed {
+		for j := range h.Len() {
+			if n := h.Name(j); n != nil && string(n) == want {
+				dst = binary.AppendUvarint(dst, uint64(i))
+				dst = appendPart(dst, h.Value(j))
+			}
+		}
+	}
+	sum := sha256.Sum256(dst[start:])
+	clear(dst[start:])
+	return append(dst[:start], sum[:]...)
+}
+
+func appendLength(dst []byte, n int) []byte { return binary.AppendUvarint(dst, uint64(n)) }
+
+// appendPart appends a part with its length, so that no two lists of parts read alike.
+func appendPart[T string | []byte](dst []byte, part T) []byte {
+	return append(appendLength(dst, len(part)), part...)
+}
+
+// appendSized appends what f appends, with its length in four bytes before it.
+func appendSized(dst []byte, f func([]byte) []byte) []byte {
+	at := len(dst)
+	dst = f(append(dst, 0, 0, 0, 0))
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	return dst
+}
+
+const upperHex = "0123456789ABCDEF"
+
+// appendNormal appends s with percent-encoding normalized: unreserved characters
+// decoded, hex digits in upper case (RFC 3986 sections 6.2.2.1 and 6.2.2.2). A
+// "%" that begins no encoding becomes "%%", so that "%2%46" does not read like
+// "%2F".
+func appendNormal(dst, s []byte) []byte {
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			dst = append(dst, s[i])
+			continue
+		}
+		hi, lo := -1, -1
+		if i+2 < len(s) {
+			hi, lo = unhex(s[i+1]), unhex(s[i+2])
+		}
+		if hi < 0 || lo < 0 {
+			dst = append(dst, '%', '%')
+			continue
+		}
+		if b := byte(hi<<4 | lo); unreserved(b) {
+			dst = append(dst, b)
+		} else {
+			dst = append(dst, '%', upperHex[hi], upperHex[lo])
+		}
+		i += 2
+	}
+	return dst
+}
+
+func unhex(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+// unreserved is RFC 3986 section 2.3.
+func unreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
+		c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// maxSorted bounds the parameters that are sorted; a query with more keeps its
+// order, which costs hits, never a wrong one.
+const maxSorted = 64
+
+// appendQuery appends the parameters of a query in canonical order, each ended
+// by "&". Empty ones ("a=1&&b=2") are left out; "a" and "a=" stay different.
+func appendQuery(dst, q []byte) []byte {
+	var spans [maxSorted][2]int
+	n, start := 0, len(dst)
+	for len(q) > 0 {
+		end := bytes.IndexByte(q, '&')
+		if end < 0 {
+			end = len(q)
+		}
+		if end > 0 {
+			from := len(dst)
+			dst = append(appendNormal(dst, q[:end]), '&')
+			if n < maxSorted {
+				spans[n] = [2]int{from, len(dst)}
+			}
+			n++
+		}
+		q = q[min(end+1, len(q)):]
+	}
+	if n < 2 || n > maxSorted {
+		return dst
+	}
+	for i := 1; i < n; i++ {
+		for j := i; j > 0 && paramLess(dst[spans[j][0]:spans[j][1]-1], dst[spans[j-1][0]:spans[j-1][1]-1]); j-- {
+			spans[j], spans[j-1] = spans[j-1], spans[j]
+		}
+	}
+	end := len(dst)
+	for _, s := range spans[:n] {
+		dst = append(dst, dst[s[0]:s[1]]...)
+	}
+	copy(dst[start:], dst[end:])
+	return dst[:end]
+}
+
+// paramLess orders parameters by name, then value.
+func paramLess(a, b []byte) bool {
+	an, av, _ := bytes.Cut(a, []byte("="))
+	bn, bv, _ := bytes.Cut(b, []byte("="))
+	if c := bytes.Compare(an, bn); c != 0 {
+		return c < 0
+	}
+	if c := bytes.Compare(av, bv); c != 0 {
+		return c < 0
+	}
+	return len(a) < len(b) // "a" before "a="
+}

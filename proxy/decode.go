@@ -1,0 +1,210 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/snapshot"
+	"github.com/quadnine/quadnine/telemetry"
+)
+
+const (
+	ownPrefix = "x-quadnine-"
+	hopHeader = "x-quadnine-hop"
+)
+
+var (
+	errNoTunnel  = errors.New("CONNECT is not served here")
+	errNoUpgrade = errors.New("protocol upgrades are not served here; use plain HTTP/1.1 or HTTP/2")
+	errTooLarge  = errors.New("header fields exceed 64 KiB or 100 fields")
+)
+
+// decode reads what the sidecar itself needs from the head: the key, the
+// deadline, the trace, and whether a trusted sidecar sent it.
+type decode struct{ *loop }
+
+func (d decode) Step(x *Exchange) Verdict {
+	x.method = parseMethod(x.req.Get(":method"))
+	x.grpc = bytes.HasPrefix(x.req.Get("content-type"), []byte("application/grpc"))
+	x.path, x.query, _ = bytes.Cut(x.req.Get(":path"), []byte("?"))
+	switch {
+	case x.tooLarge:
+		d.tel.Count(telemetry.RefusedHeaderTooLarge, 1)
+		x.fail(quadnine.TooLarge, quadnine.Downstream, "head", policy.Unspecified, errTooLarge)
+		return Reply
+	case x.method == methodConnect:
+		d.tel.Count(telemetry.RefusedUpgrade, 1)
+		x.fail(quadnine.Unsupported, quadnine.Downstream, "head", policy.Unspecified, errNoTunnel)
+		return Reply
+	case x.upgrade != "" && !strings.EqualFold(x.upgrade, "h2c"):
+		d.tel.Count(telemetry.RefusedUpgrade, 1)
+		x.fail(quadnine.Unsupported, quadnine.Downstream, "upgrade to "+x.upgrade, policy.Unspecified, errNoUpgrade)
+		return Reply
+	}
+	d.stripOwn(x)
+	keys := &d.server.snap.Listener.Keys
+	if !d.name(x, keys) {
+		d.tel.Count(telemetry.RefusedNoTenant, 1)
+		x.fail(quadnine.BadRequest, quadnine.Downstream, "tenant", policy.Unspecified, errNoTenant(keys.Tenant))
+		return Reply
+	}
+	if t := x.req.Get("grpc-timeout"); t != nil {
+		if d, ok := parseGRPCTimeout(t); ok {
+			x.Deadline = x.start + d
+		}
+	}
+	if tp := x.req.Get("traceparent"); tp != nil && telemetry.Sampled(tp) {
+		d.trace(x, tp)
+	}
+	return Continue
+}
+
+// stripOwn removes the caller's x-quadnine- fields, keeping in mind the hop mark
+// of a trusted one.
+func (d decode) stripOwn(x *Exchange) {
+	for i := range x.req.Len() {
+		name := x.req.Name(i)
+		if len(name) <= len(ownPrefix) || string(name[:len(ownPrefix)]) != ownPrefix {
+			continue
+		}
+		if string(name) == hopHeader && x.conn.trusted {
+			x.hop = x.hop || string(x.req.Value(i)) == "1"
+		} else {
+			d.tel.Count(telemetry.HopHeadersStripped, 1)
+		}
+		x.req.DelAt(i)
+	}
+}
+
+// name fills the key from the configured sources and reports false when a tenant
+// is required and missing.
+func (d decode) name(x *Exchange, keys *snapshot.Keys) bool {
+	if t := find(x, keys.Tenant); len(t) > 0 {
+		x.Key.Tenant = d.intern(t)
+	} else {
+		if keys.RequireTenant {
+			return false
+		}
+		d.tel.Count(telemetry.WithoutTenant, 1)
+		x.Key.Tenant = quadnine.OtherTenant
+	}
+	if m := find(x, keys.Metric); len(m) > 0 {
+		x.Key.Metric = d.intern(m)
+	}
+	return true
+}
+
+func errNoTenant(sources []snapshot.KeySource) error {
+	names := make([]string, len(sources))
+	for i, s := range sources {
+		names[i] = s.String()
+	}
+	return errors.New("no tenant in " + strings.Join(names, ", ") + "; this listener requires one")
+}
+
+// find returns the first non-empty part that sources give.
+func find(x *Exchange, sources []snapshot.KeySource) []byte {
+	for i := range sources {
+		s := &sources[i]
+		var v []byte
+		switch s.Kind {
+		case snapshot.FromHeader:
+			v = x.req.Get(s.Name)
+		case snapshot.FromQuery:
+			v = queryParam(x.query, s.Name)
+		case snapshot.FromPathSegment:
+			v = segment(x.path, s.Index)
+		case snapshot.FromGRPCMethod:
+			if x.grpc {
+				v = bytes.TrimPrefix(x.path, []byte("/"))
+			}
+		}
+		if len(v) > 0 {
+			return v
+		}
+	}
+	return nil
+}
+
+// queryParam returns the first value of name. A value with escapes is decoded;
+// one that cannot be is taken as it stands.
+func queryParam(query []byte, name string) []byte {
+	for len(query) > 0 {
+		var pair []byte
+		pair, query, _ = bytes.Cut(query, []byte("&"))
+		k, v, _ := bytes.Cut(pair, []byte("="))
+		if string(k) != name {
+			continue
+		}
+		if bytes.ContainsAny(v, "%+") {
+			if s, err := url.QueryUnescape(string(v)); err == nil {
+				return []byte(s)
+			}
+		}
+		return v
+	}
+	return nil
+}
+
+func segment(path []byte, n int) []byte {
+	for path = bytes.TrimPrefix(path, []byte("/")); n > 0; n-- {
+		i := bytes.IndexByte(path, '/')
+		if i < 0 {
+			return nil
+		}
+		path = path[i+1:]
+	}
+	s, _, _ := bytes.Cut(path, []byte("/"))
+	return s
+}
+
+// parseGRPCTimeout reads a grpc-timeout value (gRPC over HTTP/2: up to eight
+// digits and a unit) as nanoseconds.
+func parseGRPCTimeout(b []byte) (int64, bool) {
+	if len(b) < 2 || len(b) > 9 {
+		return 0, false
+	}
+	var unit int64
+	switch b[len(b)-1] {
+	case 'H':
+		unit = 3600e9
+	case 'M':
+		unit = 60e9
+	case 'S':
+		unit = 1e9
+	case 'm':
+		unit = 1e6
+	case 'u':
+		unit = 1e3
+	case 'n':
+		unit = 1
+	}
+	var n int64
+	for _, c := range b[:len(b)-1] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if unit == 0 || n > (1<<62)/unit {
+		return 0, false
+	}
+	return n * unit, true
+}
+
+// trace starts a span for a sampled request and makes it the upstream's parent.
+func (d decode) trace(x *Exchange, traceparent []byte) {
+	tc, ok := telemetry.ParseTraceparent(traceparent)
+	if !ok || d.server.tracer == nil {
+		return
+	}
+	x.span = d.server.tracer.StartSpan(tc, string(x.req.Get(":method")), d.shard.Time(x.start))
+	if x.span.Recording() {
+		var buf [64]byte
+		x.req.Set("traceparent", string(x.span.AppendTraceparent(buf[:0])))
+	}
+}

@@ -1,0 +1,339 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/proxy/field"
+	"github.com/quadnine/quadnine/proxy/h1"
+	"github.com/quadnine/quadnine/proxy/h2"
+	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/proxy/upstream"
+	"github.com/quadnine/quadnine/telemetry"
+)
+
+const (
+	// idleTimeout is how long a caller's connection may carry no exchange.
+	idleTimeout = 5 * time.Minute
+	// goAwayGrace is how long a drained HTTP/2 connection still takes streams that
+	// the caller opened before it read the first GOAWAY (RFC 9113 section 6.8).
+	goAwayGrace = 500 * time.Millisecond
+)
+
+var errIdleConn = errors.New("connection idle")
+
+// downEngine is what a downConn needs of either engine beyond the driver's needs.
+type downEngine interface {
+	shard.Engine
+	Shutdown(final bool)
+	Active() int
+}
+
+// downConn is a caller's connection: first the bytes that tell its protocol,
+// then one engine.
+type downConn struct {
+	loop       *loop
+	conn       *shard.Conn
+	engine     downEngine // nil while detecting
+	trusted    bool       // its x-quadnine-hop is kept
+	h2         bool
+	badPreface bool // began like the HTTP/2 preface and went on otherwise
+
+	prefix []byte // bytes seen while detecting
+	timer  shard.Timer
+	final  bool // draining: the next expiry sends the last GOAWAY
+	arrive shard.Mail
+}
+
+func newDownConn(l *loop, nc net.Conn) *downConn {
+	c := &downConn{loop: l, conn: shard.NewConn(l.shard, nc)}
+	c.timer.To = c
+	c.arrive.To = c
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		c.trusted = l.server.snap.Listener.Trusts(ap.Addr())
+	}
+	return c
+}
+
+// Receive puts an accepted connection on its shard.
+func (c *downConn) Receive(*shard.Mail) {
+	l := c.loop
+	l.conns[c] = struct{}{}
+	l.downConns.Add(1)
+	l.shard.Arm(&c.timer, l.shard.Now()+int64(idleTimeout))
+	c.conn.Attach(&detector{c}, c)
+}
+
+// detector is the engine of a connection whose protocol is not known yet: one
+// port serves HTTP/2 with prior knowledge and HTTP/1.1.
+type detector struct{ c *downConn }
+
+// Feed looks for the HTTP/2 preface and hands over to the engine it announces.
+func (d *detector) Feed(now int64, p []byte) error {
+	c := d.c
+	seen := p
+	if len(c.prefix) > 0 {
+		c.prefix = append(c.prefix, p...)
+		seen = c.prefix
+	}
+	match, complete := h2.PrefacePrefix(seen)
+	switch {
+	case !match:
+		c.badPreface = len(seen) >= 4 && string(seen[:4]) == "PRI "
+		c.engine = h1.NewServer(c.loop.server.h1, &h1Down{c})
+		c.loop.tel.Count(telemetry.DownstreamOpenedH1, 1)
+	case complete:
+		c.h2 = true
+		c.engine = h2.NewServer(c.loop.server.h2, &h2Down{c})
+		c.loop.tel.Count(telemetry.DownstreamOpenedH2, 1)
+	default:
+		if len(c.prefix) == 0 {
+			c.prefix = append(c.prefix, p...)
+		}
+		return nil
+	}
+	c.prefix = nil
+	c.conn.SetEngine(feeder{c.engine, c})
+	if c.loop.draining {
+		c.drain()
+	}
+	return feeder{c.engine, c}.Feed(now, seen)
+}
+
+func (d *detector) FeedEOF()                       {}
+func (d *detector) TakeOutput(spare []byte) []byte { return spare[:0] }
+func (d *detector) Backlog(int)                    {}
+func (d *detector) Reading() bool                  { return true }
+func (d *detector) Closing() bool                  { return d.c.final }
+
+// feeder counts what an engine refuses.
+type feeder struct {
+	downEngine
+	c *downConn
+}
+
+// Feed passes bytes to the engine.
+func (f feeder) Feed(now int64, p []byte) error {
+	err := f.downEngine.Feed(now, p)
+	if err != nil {
+		f.c.refused(err)
+	}
+	return err
+}
+
+// Aborted reports whether the caller must see a broken connection.
+func (f feeder) Aborted() bool {
+	a, ok := f.downEngine.(interface{ Aborted() bool })
+	return ok && a.Aborted()
+}
+
+func (c *downConn) refused(err error) {
+	id := telemetry.RefusedParseError
+	if e, ok := errors.AsType[*h2.ConnError](err); ok {
+		id = telemetry.RefusedBadFrame
+		if e.Code == h2.EnhanceYourCalm {
+			id = telemetry.RefusedFlood
+		}
+	} else if c.badPreface {
+		id = telemetry.RefusedBadPreface
+	}
+	c.loop.tel.Count(id, 1)
+	c.loop.server.log.Debug("caller's connection refused", "remote", c.conn.NetConn().RemoteAddr().String(), "err", err)
+}
+
+// ended moves the idle deadline.
+func (c *downConn) ended(now int64) {
+	if !c.loop.draining {
+		c.loop.shard.Arm(&c.timer, now+int64(idleTimeout))
+	}
+}
+
+// drain asks the caller to go elsewhere and lets what runs finish.
+func (c *downConn) drain() {
+	if c.engine == nil {
+		c.final = true // it has sent nothing that could be lost
+		c.conn.Dirty()
+		return
+	}
+	c.engine.Shutdown(false)
+	c.loop.shard.Stop(&c.timer)
+	c.final = true
+	c.loop.shard.Arm(&c.timer, c.loop.shard.Now()+int64(goAwayGrace))
+	c.conn.Dirty()
+}
+
+// Expire closes an idle connection, or sends the last GOAWAY of a drained one.
+func (c *downConn) Expire(_ *shard.Timer, now int64) {
+	switch {
+	case c.engine == nil:
+		c.conn.Fail(errIdleConn)
+	case c.final:
+		c.engine.Shutdown(true)
+	case c.engine.Active() > 0:
+		c.loop.shard.Arm(&c.timer, now+int64(idleTimeout))
+		return
+	default:
+		c.engine.Shutdown(true)
+	}
+	c.conn.Dirty()
+}
+
+// OnClosed forgets the connection.
+func (c *downConn) OnClosed(_ *shard.Conn, err error) {
+	l := c.loop
+	l.shard.Stop(&c.timer)
+	delete(l.conns, c)
+	l.downConns.Add(-1)
+	switch {
+	case c.engine == nil:
+	case c.h2:
+		l.tel.Count(telemetry.DownstreamClosedH2, 1)
+	default:
+		l.tel.Count(telemetry.DownstreamClosedH1, 1)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.server.log.Debug("caller's connection ended", "err", err)
+	}
+	l.server.connClosed(l)
+}
+
+// h2Down turns an HTTP/2 connection's events into exchanges.
+type h2Down struct{ *downConn }
+
+// OnHead begins an exchange.
+func (c *h2Down) OnHead(s *h2.Stream, head *field.List, end bool) {
+	x := c.loop.begin(c.downConn, s)
+	s.Owner = x
+	x.tooLarge = s.TooLarge
+	x.accept(head, end)
+}
+
+// OnData takes request body bytes.
+func (c *h2Down) OnData(s *h2.Stream, p []byte, end bool) { s.Owner.(*Exchange).onData(p, end) }
+
+// OnTrailers ends the request.
+func (c *h2Down) OnTrailers(s *h2.Stream, t *field.List) { s.Owner.(*Exchange).onTrailers(t) }
+
+// OnReset ends the exchange: the caller is gone.
+func (c *h2Down) OnReset(s *h2.Stream, err error) {
+	if x, ok := s.Owner.(*Exchange); ok {
+		x.onCancel(err)
+	}
+}
+
+// OnSent passes credit on to the upstream.
+func (c *h2Down) OnSent(s *h2.Stream, n int) { s.Owner.(*Exchange).onSent(n) }
+
+// OnOutput has the connection flushed.
+func (c *h2Down) OnOutput(*h2.Conn) { c.conn.Dirty() }
+
+// OnSettings needs no action.
+func (c *h2Down) OnSettings(*h2.Conn) {}
+
+// OnGoAway needs no action: the caller opens the streams.
+func (c *h2Down) OnGoAway(*h2.Conn) {}
+
+// h1Down turns an HTTP/1.1 connection's events into exchanges.
+type h1Down struct{ *downConn }
+
+// OnHead begins an exchange.
+func (c *h1Down) OnHead(s *h1.Stream, head *field.List, end bool) {
+	x := c.loop.begin(c.downConn, s)
+	s.Owner = x
+	x.tooLarge, x.upgrade = s.TooLarge, s.Upgrade
+	x.accept(head, end)
+}
+
+// OnData takes request body bytes.
+func (c *h1Down) OnData(s *h1.Stream, p []byte, end bool) { s.Owner.(*Exchange).onData(p, end) }
+
+// OnTrailers ends the request.
+func (c *h1Down) OnTrailers(s *h1.Stream, t *field.List) { s.Owner.(*Exchange).onTrailers(t) }
+
+// OnReset ends the exchange: the caller is gone.
+func (c *h1Down) OnReset(s *h1.Stream, err error) {
+	if x, ok := s.Owner.(*Exchange); ok {
+		x.onCancel(err)
+	}
+}
+
+// OnSent passes credit on to the upstream.
+func (c *h1Down) OnSent(s *h1.Stream, n int) { s.Owner.(*Exchange).onSent(n) }
+
+// OnOutput has the connection flushed.
+func (c *h1Down) OnOutput(*h1.Conn) { c.conn.Dirty() }
+
+// OnIdle needs no action.
+func (c *h1Down) OnIdle(*h1.Conn) {}
+
+// accept starts the pipeline.
+func (x *Exchange) accept(head *field.List, end bool) {
+	x.req.CopyFrom(head)
+	x.reqEnded = end
+	x.touch()
+	x.run()
+}
+
+// onData takes request body bytes: on to the upstream when it is there, else into
+// the exchange, where the caller's window bounds them.
+func (x *Exchange) onData(p []byte, end bool) {
+	defer x.contain()
+	x.touch()
+	x.reqEnded = end
+	x.owed += len(p)
+	if x.up != nil {
+		x.sentBody = true
+		x.credit(x.up.WriteData(p, end))
+		return
+	}
+	if x.isLocal { // already answered: the rest is not wanted
+		x.credit(len(p))
+		return
+	}
+	x.reqBody = append(x.reqBody, p...)
+	if x.collecting {
+		x.run()
+	}
+}
+
+func (x *Exchange) onTrailers(t *field.List) {
+	defer x.contain()
+	x.touch()
+	x.reqTrailers.CopyFrom(t)
+	x.reqEnded, x.hasTrailers = true, true
+	if x.up != nil {
+		x.up.WriteTrailers(&x.reqTrailers)
+		return
+	}
+	if x.collecting {
+		x.run()
+	}
+}
+
+func (x *Exchange) onCancel(err error) {
+	defer x.contain()
+	x.gone = true
+	if x.err == nil {
+		x.err = &quadnine.Error{Code: quadnine.Canceled, Origin: quadnine.Downstream, Op: "caller", Key: x.Key, Err: err}
+	}
+	if x.running {
+		return // finish follows when the stage returns
+	}
+	x.finish()
+}
+
+func (x *Exchange) onSent(n int) {
+	defer x.contain()
+	x.touch()
+	x.creditUp(n)
+	if x.headSent && (x.isLocal || x.upEnded) && x.down.Buffered() == 0 {
+		x.run()
+	}
+}
+
+var _ upstream.Stream = (*h2.Stream)(nil)
+var _ upstream.Stream = (*h1.Stream)(nil)

@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/proxy/field"
+	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/proxy/upstream"
+	"github.com/quadnine/quadnine/snapshot"
+	"github.com/quadnine/quadnine/telemetry"
+)
+
+// The error codes of RFC 9113 section 7 that exchanges end streams with.
+const (
+	codeNoError  = 0x0
+	codeInternal = 0x2
+	codeCancel   = 0x8
+)
+
+// Exchange is one request and its response. Fields are grouped by the stage that
+// fills them; no stage writes another's. It belongs to its loop and is reused:
+// release assigns a fresh value, keeping only the buffers.
+type Exchange struct {
+	loop *loop
+	conn *downConn
+	down upstream.Stream // the caller's side; same methods as an upstream's
+
+	// What came from the caller.
+	req         field.List
+	reqTrailers field.List
+	reqBody     []byte // received and not sent on yet; kept for another try once collected
+	reqEnded    bool   // the request is complete
+	hasTrailers bool   // it ended with trailers
+	owed        int    // body bytes received for which the caller has no credit yet
+	upgrade     string // protocol that an HTTP/1.1 caller asked to change to
+	tooLarge    bool   // the header list is over the limit and cut
+	start       int64  // ns on the shard's time line
+
+	// decode
+	Key      quadnine.Key
+	Deadline int64 // ns; 0 without one
+	method   method
+	grpc     bool
+	hop      bool // a trusted sidecar sent this: it is never sent to a peer
+	span     telemetry.Span
+	path     []byte // without the query; aliases req
+	query    []byte // without "?"; aliases req
+
+	// route
+	Route *snapshot.Route
+
+	// guard
+	permit     policy.Permit
+	guarded    bool // the permit is to be recorded
+	recorded   bool
+	collecting bool // the request's body is gathered for the cache key
+	collected  bool // reqBody is the whole body
+	storable   bool // the reply may be stored under cacheKey
+	cacheKey   policy.CacheKey
+	keyBuf     []byte // what cacheKey is built in
+	job        shard.Job
+	digest     [32]byte
+	hashing    bool
+
+	// forward
+	cluster  *upstream.Cluster
+	want     upstream.Request
+	up       upstream.Stream
+	sentBody bool // request bytes went to an upstream that cannot be replayed
+	sentHead bool
+	tries    int
+	toPeer   bool
+	asked    bool // the peer step was taken
+	upOwed   int  // response bytes received for which the upstream has no credit yet
+	headSeen bool
+	resp     field.List
+	trailers field.List
+	status   int
+	holding  bool // the reply is buffered: nothing was sent to the caller yet
+	body     []byte
+	budgeted int  // bytes of the process budget that the buffers hold
+	upEnded  bool // the response is complete
+	upHasTr  bool
+
+	// respond, rescue
+	err      *quadnine.Error
+	firstErr *quadnine.Error // what went wrong first, when a degrade step was taken
+	step     policy.Step
+	local    []byte
+	isLocal  bool
+	headSent bool
+	gone     bool // nobody is there to answer
+
+	// the pipeline
+	at       int
+	running  bool
+	again    bool
+	finished bool
+	touched  int64 // ns; the last progress of either body
+	timer    shard.Timer
+}
+
+// reset readies x for another request, keeping what its buffers have grown to
+// unless that is unusually much.
+func (x *Exchange) reset() {
+	const keep = 64 << 10
+	old := *x
+	*x = Exchange{loop: old.loop, step: policy.Explain}
+	for _, l := range []struct{ dst, src *field.List }{
+		{&x.req, &old.req}, {&x.resp, &old.resp}, {&x.reqTrailers, &old.reqTrailers}, {&x.trailers, &old.trailers},
+	} {
+		if l.src.Bytes() <= keep {
+			*l.dst = *l.src
+			l.dst.Reset()
+		}
+	}
+	if cap(old.keyBuf) <= keep {
+		x.keyBuf = old.keyBuf[:0]
+	}
+	if cap(old.local) <= keep {
+		x.local = old.local[:0]
+	}
+	if cap(old.body) <= keep {
+		x.body = old.body[:0]
+	}
+	if cap(old.reqBody) <= keep {
+		x.reqBody = old.reqBody[:0]
+	}
+	x.timer.To = (*deadline)(x)
+	x.want.Receiver = (*upSide)(x)
+	x.job.Task, x.job.Done.To, x.job.Shard = (*hashBody)(x), (*hashed)(x), x.loop.shard
+}
+
+// fail notes the first error of the current try.
+func (x *Exchange) fail(code quadnine.Code, origin quadnine.Origin, op string, reason policy.Reason, err error) {
+	if x.err == nil {
+		x.err = &quadnine.Error{Code: code, Origin: origin, Op: op, Key: x.Key, Err: err}
+		if reason != policy.Unspecified {
+			x.err.Reason = reason.String()
+		}
+	}
+}
+
+// touch notes progress, which moves the idle deadline.
+func (x *Exchange) touch() { x.touched = x.loop.shard.Now() }
+
+// method is a request method as far as the pipeline tells them apart.
+type method uint8
+
+const (
+	methodOther method = iota
+	methodGet
+	methodHead
+	methodPost
+	methodOptions
+	methodPut
+	methodDelete
+	methodConnect
+)
+
+func parseMethod(b []byte) method {
+	switch string(b) {
+	case "GET":
+		return methodGet
+	case "HEAD":
+		return methodHead
+	case "POST":
+		return methodPost
+	case "OPTIONS":
+		return methodOptions
+	case "PUT":
+		return methodPut
+	case "DELETE":
+		return methodDelete
+	case "CONNECT":
+		return methodConnect
+	default:
+		return methodOther
+	}
+}
+
+// idempotent is RFC 9110 section 9.2.2.
+func (m method) idempotent() bool {
+	switch m {
+	case methodGet, methodHead, methodOptions, methodPut, methodDelete:
+		return true
+	default:
+		return false
+	}
+}

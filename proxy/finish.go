@@ -1,0 +1,183 @@
+package proxy
+
+import (
+	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/telemetry"
+)
+
+// observe records the try's outcome with the key's breaker, at the moment it is
+// known and only once.
+func (x *Exchange) observe(o policy.Outcome, reason policy.Reason) {
+	if !x.guarded || x.recorded {
+		return
+	}
+	x.recorded = true
+	l := x.loop
+	l.event(x.Key, l.server.breakers.Record(x.permit, o, reason, l.shard.Now()))
+}
+
+// finish ends the exchange: it runs exactly once on every path, cancel, reset
+// and panic included. Nothing may touch x afterwards.
+func (x *Exchange) finish() {
+	if x.finished {
+		return
+	}
+	x.finished = true
+	l := x.loop
+	now := l.shard.Now()
+	l.shard.Stop(&x.timer)
+
+	whole := x.headSent && !x.gone && !x.isLocal && x.upEnded
+	switch {
+	case whole && !x.toPeer && policy.Qualify(x.status) == policy.Success:
+		x.observe(policy.Success, policy.Unspecified)
+	default:
+		x.observe(policy.Neutral, policy.Unspecified) // a probe's lease is given back
+	}
+	if whole && x.storable && !x.toPeer {
+		l.store(x, now)
+	}
+	if x.up != nil {
+		if !x.upEnded || !x.up.WriteEnded() {
+			x.up.Reset(codeCancel)
+		}
+		x.releaseUp()
+	} else {
+		l.pool.Cancel(&x.want)
+	}
+	if !x.down.WriteEnded() {
+		x.down.Reset(codeInternal)
+	}
+	x.down.Release()
+	l.server.budget.give(x.budgeted)
+
+	outcome := x.outcome()
+	l.tel.Request(x.Key.Tenant, outcome, telemetryStep(x.step), now-x.start)
+	if x.span.Recording() {
+		x.endSpan(outcome, now)
+	}
+	x.conn.ended(now)
+	l.active.Add(-1)
+	if !x.hashing {
+		l.recycle(x)
+	}
+}
+
+// store keeps a whole reply for a worse moment.
+func (l *loop) store(x *Exchange, now int64) {
+	if ok, _ := l.server.cache.Storable(x.status, &x.req, &x.resp); ok {
+		if l.server.cache.Put(x.cacheKey, x.status, &x.resp, x.body, now) {
+			l.tel.Count(telemetry.CacheStores, 1)
+		}
+	}
+}
+
+// outcome classifies the exchange for metrics.
+func (x *Exchange) outcome() telemetry.Outcome {
+	switch {
+	case x.gone && (x.err == nil || x.err.Code == quadnine.Canceled):
+		return telemetry.Canceled
+	case x.gone:
+		return telemetry.UpstreamError
+	case x.step != policy.Explain:
+		return telemetry.Degraded
+	case x.err != nil && x.isLocal:
+		switch {
+		case x.err.Origin == quadnine.Downstream, x.status == 404:
+			return telemetry.ClientError
+		case x.err.Origin == quadnine.Local:
+			return telemetry.LocalError
+		default:
+			return telemetry.UpstreamError
+		}
+	case x.status >= 500:
+		return telemetry.UpstreamError
+	case x.status >= 400:
+		return telemetry.ClientError
+	default:
+		return telemetry.OK
+	}
+}
+
+func telemetryStep(s policy.Step) telemetry.DegradeStep {
+	switch s {
+	case policy.Peer:
+		return telemetry.StepPeer
+	case policy.Stale:
+		return telemetry.StepStale
+	default:
+		return telemetry.StepNone
+	}
+}
+
+func (x *Exchange) endSpan(o telemetry.Outcome, now int64) {
+	if o != telemetry.OK && o != telemetry.ClientError {
+		reason := o.String()
+		if x.firstErr != nil {
+			reason = x.firstErr.Why()
+		}
+		x.span.Fail(reason)
+	}
+	x.span.End(x.loop.shard.Time(now),
+		telemetry.String("http.request.method", string(x.req.Get(":method"))),
+		telemetry.String("url.path", string(x.path)),
+		telemetry.Int("http.response.status_code", int64(x.status)),
+		telemetry.String("quadnine.tenant", x.Key.Tenant),
+		telemetry.String("quadnine.metric", x.Key.Metric),
+		telemetry.String("quadnine.outcome", o.String()),
+		telemetry.String("quadnine.degraded", x.step.String()))
+}
+
+// deadline is the exchange as its timer sees it.
+type deadline Exchange
+
+// Expire ends an exchange that makes no progress. The caller is to blame while
+// its body does not come and nothing of it waits to be sent; otherwise the
+// upstream is.
+func (d *deadline) Expire(_ *shard.Timer, now int64) {
+	x := (*Exchange)(d)
+	if x.finished {
+		return
+	}
+	defer x.contain()
+	limit := x.Route.Timeout
+	if x.headSent {
+		limit = x.Route.Idle
+	}
+	due := x.touched + int64(limit)
+	if x.Deadline != 0 {
+		due = min(due, x.Deadline)
+	}
+	if now < due {
+		x.loop.shard.Arm(&x.timer, due)
+		return
+	}
+	switch {
+	case x.headSent:
+		x.fail(quadnine.Timeout, quadnine.Upstream, "body", policy.UpstreamTimeout, errIdle)
+		x.breakOff(codeCancel)
+		return
+	case !x.reqEnded && len(x.reqBody) == 0 && (x.up == nil || x.up.Buffered() == 0), x.collecting:
+		x.fail(quadnine.Timeout, quadnine.Downstream, "body", policy.Unspecified, errSlowBody)
+	case x.Deadline != 0 && now >= x.Deadline:
+		x.fail(quadnine.Timeout, quadnine.Local, "response", policy.Unspecified, errTimeout)
+	default:
+		x.fail(quadnine.Timeout, quadnine.Upstream, "response", policy.UpstreamTimeout, errTimeout)
+	}
+	if x.at < atForward {
+		x.at = atForward // its first act is to pass the error on
+	}
+	x.run()
+}
+
+// armDeadline starts the exchange's one timer.
+func (x *Exchange) armDeadline() {
+	x.touch()
+	due := x.touched + int64(x.Route.Timeout)
+	if x.Deadline != 0 {
+		due = min(due, x.Deadline)
+	}
+	x.loop.shard.Arm(&x.timer, due)
+}

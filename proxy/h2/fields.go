@@ -1,0 +1,98 @@
+package h2
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/quadnine/quadnine/proxy/field"
+)
+
+const badLength = "content-length differs from the body"
+
+// noLength is the content-length of a message that names none.
+const noLength = -1
+
+// checkField judges one field that is not a pseudo-header field and returns what
+// is wrong with it (RFC 9113 section 8.2). length collects content-length; a
+// repeated equal one is deleted, so that no later hop has to choose.
+func checkField(l *field.List, i int, length *int64) string {
+	name, value := l.Name(i), l.Value(i)
+	if !field.ValidLowerName(name) {
+		return "a field name is not valid"
+	}
+	if !field.ValidValue(value) {
+		return "a field value is not valid"
+	}
+	switch string(name) {
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
+		return "a connection-specific field is present"
+	case "te":
+		if !bytes.EqualFold(value, []byte("trailers")) {
+			return "te is not trailers"
+		}
+	case "content-length":
+		n, ok := parseLength(value)
+		switch {
+		case !ok:
+			return "content-length is not a number"
+		case *length == noLength:
+			*length = n
+		case *length != n:
+			return "two content-length fields differ"
+		default:
+			l.DelAt(i)
+		}
+	}
+	return ""
+}
+
+// parseLength reads digits only: no sign, no list, no space.
+func parseLength(p []byte) (int64, bool) {
+	if len(p) == 0 || len(p) > 18 { // 18 digits cannot overflow
+		return 0, false
+	}
+	var n int64
+	for _, d := range p {
+		if d < '0' || d > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(d-'0')
+	}
+	return n, true
+}
+
+// parseStatus reads three digits, 100 to 999.
+func parseStatus(p []byte) (int, bool) {
+	if len(p) != 3 || p[0] < '1' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(p), 10, 16)
+	return int(n), err == nil
+}
+
+// checkTrailers judges the received trailers in c.head.
+func (c *Conn) checkTrailers() string {
+	length := int64(noLength)
+	for i := range c.head.Len() {
+		name := c.head.Name(i)
+		if len(name) > 0 && name[0] == ':' {
+			return "trailers hold a pseudo-header field"
+		}
+		if bad := checkField(&c.head, i, &length); bad != "" {
+			return bad
+		}
+	}
+	return ""
+}
+
+// hopField reports whether a field belongs to one connection of an earlier
+// protocol and must not be sent (RFC 9113 section 8.2.2).
+func hopField(name, value []byte) bool {
+	switch string(name) {
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade", "http2-settings":
+		return true
+	case "te":
+		return !bytes.EqualFold(value, []byte("trailers"))
+	}
+	return false
+}

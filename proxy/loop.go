@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"strings"
+	"sync/atomic"
+
+	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/proxy/upstream"
+	"github.com/quadnine/quadnine/telemetry"
+)
+
+// Bounds of what a loop keeps for reuse.
+const (
+	maxFree     = 1024 // exchanges
+	maxInterned = 8192 // tenant and metric names
+)
+
+// loop is one shard's share of the data plane.
+type loop struct {
+	server *Server
+	shard  *shard.Shard
+	pool   *upstream.Pool
+	tel    *telemetry.Shard
+	stages []stage
+
+	free      []*Exchange
+	names     map[string]string
+	conns     map[*downConn]struct{}
+	outcomes  map[*upstream.Cluster]*batch
+	touched   bool // outcomes holds something
+	draining  bool
+	active    atomic.Int64 // exchanges
+	downConns atomic.Int64
+}
+
+// batch is what one wake-up saw of a cluster.
+type batch struct{ responses, lost int }
+
+func newLoop(s *Server, sh *shard.Shard) *loop {
+	l := &loop{
+		server: s, shard: sh, tel: s.registry.NewShard(),
+		names: make(map[string]string), conns: make(map[*downConn]struct{}),
+		outcomes: make(map[*upstream.Cluster]*batch),
+	}
+	count := func(c telemetry.CounterID) func() { return func() { l.tel.Count(c, 1) } }
+	l.pool = upstream.NewPool(sh, s.dial, upstream.Events{
+		Connected:  count(telemetry.UpstreamConnects),
+		DialFailed: count(telemetry.UpstreamConnectFailures),
+		FellBack:   count(telemetry.UpstreamProbeFallbacks),
+	})
+	l.stages = stages(l)
+	sh.BeforeFlush(l.settle)
+	return l
+}
+
+// intern returns b as a string that is shared by all requests of this loop: a
+// name costs an allocation only when it is first seen.
+func (l *loop) intern(b []byte) string {
+	if s, ok := l.names[string(b)]; ok {
+		return s
+	}
+	if len(l.names) >= maxInterned {
+		clear(l.names) // someone makes names up; the real ones come back at once
+	}
+	s := strings.Clone(string(b))
+	l.names[s] = s
+	return s
+}
+
+// begin returns a fresh exchange.
+func (l *loop) begin(c *downConn, down upstream.Stream) *Exchange {
+	var x *Exchange
+	if n := len(l.free); n > 0 {
+		x, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		x = &Exchange{loop: l}
+		x.reset()
+	}
+	x.conn, x.down, x.start = c, down, l.shard.Now()
+	l.active.Add(1)
+	return x
+}
+
+func (l *loop) recycle(x *Exchange) {
+	if len(l.free) < maxFree {
+		x.reset()
+		l.free = append(l.free, x)
+	}
+}
+
+// responded and lost note what the cluster's breaker is told at the flush.
+func (l *loop) responded(c *upstream.Cluster) { l.batchOf(c).responses++ }
+func (l *loop) lost(c *upstream.Cluster)      { l.batchOf(c).lost++ }
+
+func (l *loop) batchOf(c *upstream.Cluster) *batch {
+	l.touched = true
+	b := l.outcomes[c]
+	if b == nil {
+		b = new(batch)
+		l.outcomes[c] = b
+	}
+	return b
+}
+
+// settle hands the outcomes of one wake-up to the cluster breakers.
+func (l *loop) settle() {
+	if !l.touched {
+		return
+	}
+	l.touched = false
+	for c, b := range l.outcomes {
+		if b.responses+b.lost > 0 {
+			c.RecordBatch(b.responses, b.lost)
+			*b = batch{}
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"strings"
+
+	"github.com/quadnine/quadnine/policy"
+)
+
+// respond writes the reply's head and what is there of its body, then waits
+// until the last byte has left.
+type respond struct{ *loop }
+
+func (r respond) Step(x *Exchange) Verdict {
+	if !x.headSent {
+		x.headSent = true
+		if x.isLocal {
+			r.local(x)
+		} else {
+			r.relay(x)
+		}
+	}
+	if x.isLocal || x.upEnded {
+		if x.down.Buffered() == 0 {
+			return Continue
+		}
+	}
+	return Wait
+}
+
+// local sends a reply of our own making or from the cache.
+func (respond) local(x *Exchange) {
+	bodyless := len(x.local) == 0 || x.method == methodHead
+	x.down.WriteHead(&x.resp, bodyless)
+	if !bodyless {
+		x.down.WriteData(x.local, true)
+	}
+}
+
+// relay sends the upstream's reply as far as it has come.
+func (respond) relay(x *Exchange) {
+	if !x.toPeer { // only a sidecar may speak in our headers
+		for i := range x.resp.Len() {
+			if n := x.resp.Name(i); len(n) > len(ownPrefix) && string(n[:len(ownPrefix)]) == ownPrefix {
+				x.resp.DelAt(i)
+			}
+		}
+	}
+	if x.step != policy.Explain {
+		x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, x.step, policy.ReasonOf(x.firstErr), -1)))
+	}
+	if x.Route.Degrade { // the cache is not asked while the upstream is well
+		x.resp.Add("cache-status", "quadnine; fwd=bypass")
+	}
+	end := x.upEnded && !x.upHasTr
+	x.down.WriteHead(&x.resp, end && len(x.body) == 0)
+	if len(x.body) > 0 {
+		x.down.WriteData(x.body, end) // its credit was given while it was held
+	}
+	if x.upHasTr {
+		x.down.WriteTrailers(&x.trailers)
+	}
+}
+
+// oneLine keeps an error's text from breaking out of a line of text.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}

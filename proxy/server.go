@@ -1,0 +1,282 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/proxy/h1"
+	"github.com/quadnine/quadnine/proxy/h2"
+	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/proxy/upstream"
+	"github.com/quadnine/quadnine/snapshot"
+	"github.com/quadnine/quadnine/telemetry"
+)
+
+// bufferBudget bounds the bytes of replies held back or gathered for the cache
+// by all exchanges together.
+const bufferBudget = 64 << 20
+
+// Options are what a Server is made of. Snapshot, Registry and Log are required.
+type Options struct {
+	Snapshot *snapshot.Snapshot
+	Registry *telemetry.Registry
+	Tracer   *telemetry.Tracer // nil: no spans
+	Log      *slog.Logger
+	Shards   int             // event loops; 1 when 0
+	Workers  int             // goroutines for work too long for a loop; 1 when 0
+	Dial     upstream.Dialer // nil: TCP
+	// OnTransition, which may be nil, is told of every breaker's change of state,
+	// on whatever goroutine it happens. It must not block.
+	OnTransition func(Transition)
+}
+
+// Transition is a change of a breaker's state: a key's, or a cluster's when
+// Cluster is set.
+type Transition struct {
+	Key     quadnine.Key
+	Cluster string
+	State   string // the state entered: "open", "half-open", "closed"
+	At      time.Time
+}
+
+// Server is the data plane: shards, clusters, policies and the listeners that
+// feed them.
+type Server struct {
+	snap     *snapshot.Snapshot
+	registry *telemetry.Registry
+	tracer   *telemetry.Tracer
+	log      *slog.Logger
+	dial     upstream.Dialer
+	notify   func(Transition)
+	h1       h1.Config
+	h2       h2.Config
+
+	origin   time.Time
+	loops    []*loop
+	workers  *shard.Workers
+	breakers *policy.Breakers
+	cache    *policy.Cache
+	clusters map[*snapshot.Cluster]*upstream.Cluster
+	peers    *upstream.Cluster
+	budget   budget
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{} // guarded by mu
+	closed    bool                      // guarded by mu
+
+	draining atomic.Bool
+	idle     chan struct{} // a token when a connection or a loop's last exchange ended while draining
+}
+
+// New starts a Server's loops. Close ends them.
+func New(o Options) (*Server, error) {
+	breakers, err := policy.NewBreakers(o.Snapshot.Breaker)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := policy.NewCache(o.Snapshot.Cache)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		snap: o.Snapshot, registry: o.Registry, tracer: o.Tracer, log: o.Log, dial: o.Dial, notify: o.OnTransition,
+		h1: h1.DefaultConfig(), h2: h2.DefaultConfig(), origin: time.Now(),
+		workers:  shard.NewWorkers(max(o.Workers, 1), 1024),
+		breakers: breakers, cache: cache,
+		clusters: make(map[*snapshot.Cluster]*upstream.Cluster), budget: budget{limit: bufferBudget},
+		listeners: make(map[net.Listener]struct{}), idle: make(chan struct{}, 1),
+	}
+	if s.dial == nil {
+		var d net.Dialer
+		s.dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+	}
+	for _, c := range []*snapshot.Cluster{s.snap.Local, s.snap.Peers} {
+		if c != nil {
+			s.clusters[c] = upstream.NewCluster(c, s.now, s.clusterTransition)
+		}
+	}
+	if s.snap.Peers != nil {
+		s.peers = s.clusters[s.snap.Peers]
+	}
+	for i := range max(o.Shards, 1) {
+		sh := shard.New(i, s.origin)
+		s.loops = append(s.loops, newLoop(s, sh))
+		go sh.Run()
+	}
+	s.gauges()
+	return s, nil
+}
+
+// now returns the time on the shards' time line, for what runs on goroutines.
+func (s *Server) now() int64 { return int64(time.Since(s.origin)) }
+
+// ErrClosed is returned by Serve after Drain or Close.
+var ErrClosed = errors.New("server closed")
+
+// Serve accepts connections from ln until Drain or Close, and then returns
+// ErrClosed. Each connection goes to the shard that has the fewest.
+func (s *Server) Serve(ln net.Listener) error {
+	s.mu.Lock()
+	if s.closed || s.draining.Load() {
+		s.mu.Unlock()
+		return errors.Join(ErrClosed, ln.Close())
+	}
+	s.listeners[ln] = struct{}{}
+	s.mu.Unlock()
+	for pause := time.Duration(0); ; {
+		nc, err := ln.Accept()
+		if err != nil {
+			if s.draining.Load() || errors.Is(err, net.ErrClosed) {
+				return ErrClosed
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Warn("accept failed, trying again", "in", pause, "err", err,
+				"hint", "too many open files means that the limit (ulimit -n) is too low")
+			time.Sleep(pause)
+			continue
+		}
+		pause = 0
+		l := s.loops[0]
+		for _, o := range s.loops[1:] {
+			if o.shard.Load() < l.shard.Load() {
+				l = o
+			}
+		}
+		c := newDownConn(l, nc)
+		l.shard.Post(&c.arrive)
+	}
+}
+
+// Draining reports whether Drain was called.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// Drain stops accepting, asks every caller to go elsewhere and waits until all
+// exchanges are over and all connections closed, or ctx ends. Close still has to
+// be called.
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	s.closeListeners()
+	for _, l := range s.loops {
+		l.post(l.drain)
+	}
+	for {
+		left := int64(0)
+		for _, l := range s.loops {
+			n := make(chan int, 1)
+			l.post(func() { n <- len(l.conns) })
+			select {
+			case c := <-n:
+				left += int64(c)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-s.idle:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// drain tells every connection of the loop to finish.
+func (l *loop) drain() {
+	l.draining = true
+	for c := range l.conns {
+		c.drain()
+	}
+}
+
+// errand is a function to run on a loop, for rare things: draining, admin views.
+type errand struct {
+	mail shard.Mail
+	do   func()
+}
+
+// Receive runs the errand.
+func (e *errand) Receive(*shard.Mail) { e.do() }
+
+func (l *loop) post(do func()) {
+	e := &errand{do: do}
+	e.mail.To = e
+	l.shard.Post(&e.mail)
+}
+
+func (s *Server) connClosed(*loop) {
+	if s.draining.Load() {
+		select {
+		case s.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *Server) closeListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ln := range s.listeners {
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.log.Warn("closing a listener failed", "addr", ln.Addr().String(), "err", err)
+		}
+		delete(s.listeners, ln)
+	}
+}
+
+// Close ends everything at once: connections are dropped. It waits until the
+// loops have stopped.
+func (s *Server) Close() {
+	s.draining.Store(true)
+	s.closeListeners()
+	s.mu.Lock()
+	done := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if done {
+		return
+	}
+	for _, l := range s.loops {
+		l.shard.Shutdown()
+		<-l.shard.Done()
+		l.pool.Close()
+	}
+	s.workers.Close()
+	s.cache.Close()
+}
+
+func (s *Server) transition(k quadnine.Key, e policy.Event) {
+	if s.notify == nil {
+		return
+	}
+	state := policy.StateClosed
+	switch e {
+	case policy.Opened:
+		state = policy.StateOpen
+	case policy.HalfOpened:
+		state = policy.StateHalfOpen
+	}
+	s.notify(Transition{Key: k, State: state.String(), At: time.Now()})
+}
+
+func (s *Server) clusterTransition(t upstream.Transition) {
+	id := telemetry.ClusterBreakerClosed
+	switch t.To {
+	case "open":
+		id = telemetry.ClusterBreakerOpened
+	case "half-open":
+		id = telemetry.ClusterBreakerHalfOpened
+	}
+	s.registry.Count(id, 1)
+	if s.notify != nil {
+		s.notify(Transition{Cluster: t.Cluster, State: t.To, At: time.Now()})
+	}
+}

@@ -1,0 +1,123 @@
+package upstream
+
+import (
+	"errors"
+	"net"
+	"slices"
+
+	"github.com/quadnine/quadnine/proxy/field"
+	"github.com/quadnine/quadnine/proxy/h2"
+	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/snapshot"
+)
+
+// h2Conn is an HTTP/2 connection to an endpoint, or the attempt to find out
+// whether it is one.
+type h2Conn struct {
+	host    *host
+	conn    *shard.Conn
+	engine  *h2.Conn
+	probing bool // no SETTINGS yet from an endpoint of unknown protocol
+	timer   shard.Timer
+}
+
+func newH2Conn(h *host, nc net.Conn) *h2Conn {
+	c := &h2Conn{host: h, conn: shard.NewConn(h.pool.shard, nc)}
+	c.timer.To = c
+	c.probing = h.endpoint.Protocol() == snapshot.Auto
+	c.engine = h2.NewClient(h.pool.h2, c)
+	h.h2 = append(h.h2, c)
+	c.conn.Attach(c.engine, c)
+	if c.probing {
+		h.pool.shard.Arm(&c.timer, h.pool.shard.Now()+int64(connectTimeout))
+	} else {
+		h.serve()
+	}
+	return c
+}
+
+// open returns a stream for r, or nil when the connection can carry no more.
+func (c *h2Conn) open(r *Request) Stream {
+	if c.probing || !c.engine.CanOpen() {
+		return nil
+	}
+	s, err := c.engine.OpenStream(r.Receiver)
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
+// Expire ends a probe that got no answer: a server that waits for the rest of a
+// request line speaks HTTP/1.1.
+func (c *h2Conn) Expire(*shard.Timer, int64) {
+	if c.probing {
+		c.fellBack()
+		c.conn.Fail(h2.ErrNotHTTP2)
+	}
+}
+
+func (c *h2Conn) fellBack() {
+	c.probing = false
+	c.host.endpoint.learn(snapshot.H1)
+	c.host.pool.events.FellBack()
+	c.drop()
+}
+
+// drop takes the connection out of the pool; exchanges on it go on.
+func (c *h2Conn) drop() {
+	c.host.h2 = slices.DeleteFunc(c.host.h2, func(o *h2Conn) bool { return o == c })
+}
+
+// OnSettings ends a probe: the endpoint speaks HTTP/2.
+func (c *h2Conn) OnSettings(*h2.Conn) {
+	if c.probing {
+		c.probing = false
+		c.host.pool.shard.Stop(&c.timer)
+		c.host.endpoint.learn(snapshot.H2C)
+	}
+	c.host.serve()
+}
+
+// OnGoAway leaves the connection to the exchanges that are on it.
+func (c *h2Conn) OnGoAway(*h2.Conn) { c.drop() }
+
+// OnOutput has the connection flushed.
+func (c *h2Conn) OnOutput(*h2.Conn) { c.conn.Dirty() }
+
+// OnHead passes on a response head.
+func (c *h2Conn) OnHead(s *h2.Stream, head *field.List, end bool) {
+	s.Owner.(Receiver).OnUpHead(head, end)
+}
+
+// OnData passes on body bytes.
+func (c *h2Conn) OnData(s *h2.Stream, p []byte, end bool) { s.Owner.(Receiver).OnUpData(p, end) }
+
+// OnTrailers passes on trailers.
+func (c *h2Conn) OnTrailers(s *h2.Stream, t *field.List) { s.Owner.(Receiver).OnUpTrailers(t) }
+
+// OnSent passes on credit.
+func (c *h2Conn) OnSent(s *h2.Stream, n int) { s.Owner.(Receiver).OnUpSent(n) }
+
+// OnReset passes on a stream's abnormal end.
+func (c *h2Conn) OnReset(s *h2.Stream, err error) {
+	f := Failure{Code: uint32(h2.InternalError), Reason: err.Error()}
+	if e, ok := errors.AsType[*h2.StreamError](err); ok {
+		f = Failure{Code: uint32(e.Code), Remote: e.Remote, Unprocessed: e.Unprocessed, ConnLost: e.ConnLost, Reason: e.Error()}
+	}
+	s.Owner.(Receiver).OnUpReset(f)
+}
+
+// OnClosed takes the connection out of the pool. A connection that ended while
+// it was probed means HTTP/1.1: such servers refuse the preface in many ways.
+func (c *h2Conn) OnClosed(_ *shard.Conn, err error) {
+	c.host.pool.shard.Stop(&c.timer)
+	switch {
+	case c.probing:
+		c.fellBack()
+	case errors.Is(err, h2.ErrNotHTTP2) && c.host.endpoint.forced == snapshot.Auto:
+		c.host.endpoint.learn(snapshot.H1) // another program listens there now
+	}
+	c.drop()
+	c.host.lost()
+}

@@ -1,0 +1,319 @@
+package snapshot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/quadnine/quadnine/policy"
+)
+
+// File is quadnine.yaml. Its keys are the JSON names of the messages
+// quadnine.policy.v1.TenantBreaker and ResponseCache; what is not set, or 0, has
+// its default.
+type File struct {
+	TenantBreaker *TenantBreaker `yaml:"tenantBreaker"`
+	ResponseCache *ResponseCache `yaml:"responseCache"`
+}
+
+// TenantBreaker is quadnine.policy.v1.TenantBreaker.
+type TenantBreaker struct {
+	FailureThreshold   uint32      `yaml:"failureThreshold"`
+	FailureRatePercent float64     `yaml:"failureRatePercent"`
+	MinRequests        uint32      `yaml:"minRequests"`
+	Window             Duration    `yaml:"window"`
+	OpenFor            Duration    `yaml:"openFor"`
+	ProbeLease         Duration    `yaml:"probeLease"`
+	SuccessThreshold   uint32      `yaml:"successThreshold"`
+	MaxKeys            uint32      `yaml:"maxKeys"`
+	MaxKeysPerTenant   uint32      `yaml:"maxKeysPerTenant"`
+	MaxTenants         uint32      `yaml:"maxTenants"`
+	DecayAfter         Duration    `yaml:"decayAfter"`
+	Tenant             []SourceOne `yaml:"tenant"`
+	Metric             []SourceOne `yaml:"metric"`
+	RequireTenant      bool        `yaml:"requireTenant"`
+}
+
+// SourceOne is quadnine.policy.v1.KeySource: exactly one of its fields is set.
+type SourceOne struct {
+	Header         string `yaml:"header"`
+	QueryParameter string `yaml:"queryParameter"`
+	PathSegment    *struct {
+		Index uint32 `yaml:"index"`
+	} `yaml:"pathSegment"`
+	GrpcMethod *struct{} `yaml:"grpcMethod"`
+}
+
+// ResponseCache is quadnine.policy.v1.ResponseCache.
+type ResponseCache struct {
+	TTL             Duration `yaml:"ttl"`
+	MaxBytes        int64    `yaml:"maxBytes"`
+	MaxBodyBytes    uint32   `yaml:"maxBodyBytes"`
+	IdentityHeaders []string `yaml:"identityHeaders"`
+}
+
+// Duration is a google.protobuf.Duration in JSON: "30s", "0.5s".
+type Duration time.Duration
+
+var durationForm = regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,9})?s$`)
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind != yaml.ScalarNode || !durationForm.MatchString(n.Value) {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is no duration: write seconds with an s, like 30s or 0.5s", n.Line, n.Value)}}
+	}
+	v, err := time.ParseDuration(n.Value)
+	*d = Duration(v)
+	return err
+}
+
+// Parse reads quadnine.yaml. name is what errors call the file. Every error says
+// file:line, what is wrong and what is expected; all that can be found in one
+// go are joined.
+func Parse(name string, data []byte) (*File, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var root yaml.Node
+	if err := dec.Decode(&root); err != nil {
+		if errors.Is(err, io.EOF) {
+			return &File{}, nil // an empty file sets nothing
+		}
+		return nil, located(name, err)
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: holds a second document: keep one, without a line ---", name)
+	}
+	strict := yaml.NewDecoder(bytes.NewReader(data))
+	strict.KnownFields(true)
+	f := new(File)
+	if err := strict.Decode(f); err != nil {
+		return nil, located(name, err)
+	}
+	var s Snapshot
+	if err := f.apply(&s); err != nil {
+		return nil, fieldErrors(name, &root, err)
+	}
+	return f, nil
+}
+
+var (
+	yamlLine     = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
+	unknownField = regexp.MustCompile(`^field (\S+) not found in type snapshot\.(\w+)$`)
+	wrongType    = regexp.MustCompile("^cannot unmarshal !!(\\w+)(?: `(.*)`)? into (.*)$")
+)
+
+// located rewrites the YAML reader's messages as file:line: what, what next.
+func located(name string, err error) error {
+	lines := []string{err.Error()}
+	if te, ok := errors.AsType[*yaml.TypeError](err); ok {
+		lines = te.Errors
+	}
+	var out []error
+	for _, l := range lines {
+		m := yamlLine.FindStringSubmatch(l)
+		if m == nil {
+			out = append(out, fmt.Errorf("%s: %s", name, strings.TrimPrefix(l, "yaml: ")))
+			continue
+		}
+		what := m[2]
+		if u := unknownField.FindStringSubmatch(what); u != nil {
+			what = fmt.Sprintf("unknown field %q; known here: %s", u[1], strings.Join(knownFields[u[2]], ", "))
+		} else if t := wrongType.FindStringSubmatch(what); t != nil {
+			what = fmt.Sprintf("wrong type: got %s %q, want %s", kinds[t[1]], t[2], goKinds(t[3]))
+		}
+		out = append(out, fmt.Errorf("%s:%s: %s", name, m[1], what))
+	}
+	return errors.Join(out...)
+}
+
+var kinds = map[string]string{"str": "text", "int": "number", "float": "number", "bool": "true/false", "map": "a mapping", "seq": "a list", "null": "nothing"}
+
+func goKinds(t string) string {
+	switch {
+	case strings.HasPrefix(t, "uint"), strings.HasPrefix(t, "int"):
+		return "a whole number"
+	case strings.HasPrefix(t, "float"):
+		return "a number"
+	case t == "bool":
+		return "true or false"
+	case t == "string":
+		return "text"
+	case strings.HasPrefix(t, "[]"):
+		return "a list"
+	default:
+		return "a mapping"
+	}
+}
+
+var knownFields = map[string][]string{
+	"File":          {"tenantBreaker", "responseCache"},
+	"TenantBreaker": {"failureThreshold", "failureRatePercent", "minRequests", "window", "openFor", "probeLease", "successThreshold", "maxKeys", "maxKeysPerTenant", "maxTenants", "decayAfter", "tenant", "metric", "requireTenant"},
+	"SourceOne":     {"header", "queryParameter", "pathSegment", "grpcMethod"},
+	"ResponseCache": {"ttl", "maxBytes", "maxBodyBytes", "identityHeaders"},
+}
+
+// fieldError is a value that is out of bounds, by its path in the file.
+type fieldError struct {
+	path []string
+	what string
+}
+
+func (e *fieldError) Error() string { return strings.Join(e.path, ".") + " " + e.what }
+
+// fieldErrors adds the line at which each wrong field stands.
+func fieldErrors(name string, root *yaml.Node, err error) error {
+	var out []error
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for _, e := range joined.Unwrap() {
+		fe, ok := errors.AsType[*fieldError](e)
+		if !ok {
+			out = append(out, fmt.Errorf("%s: %w", name, e))
+			continue
+		}
+		out = append(out, fmt.Errorf("%s:%d: %w", name, lineOf(root, fe.path), fe))
+	}
+	return errors.Join(out...)
+}
+
+// lineOf returns the line of the deepest node on path.
+func lineOf(n *yaml.Node, path []string) int {
+	if n.Kind == yaml.DocumentNode && len(n.Content) > 0 {
+		n = n.Content[0]
+	}
+	line := n.Line
+	for _, p := range path {
+		var next *yaml.Node
+		switch n.Kind {
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				if n.Content[i].Value == p {
+					line, next = n.Content[i].Line, n.Content[i+1]
+				}
+			}
+		case yaml.SequenceNode:
+			if i, err := strconv.Atoi(p); err == nil && i < len(n.Content) {
+				next = n.Content[i]
+				line = next.Line
+			}
+		}
+		if next == nil {
+			break
+		}
+		n = next
+	}
+	return line
+}
+
+// apply puts what the file sets into s, over the defaults.
+func (f *File) apply(s *Snapshot) error {
+	s.Breaker, s.Cache, s.Listener.Keys = policy.DefaultBreakerConfig(), policy.DefaultCacheConfig(), DefaultKeys()
+	var errs []error
+	if b := f.TenantBreaker; b != nil {
+		c := &s.Breaker
+		set(&c.FailureThreshold, int(b.FailureThreshold))
+		set(&c.FailureRatePercent, b.FailureRatePercent)
+		set(&c.MinRequests, int(b.MinRequests))
+		set(&c.Window, time.Duration(b.Window))
+		set(&c.OpenFor, time.Duration(b.OpenFor))
+		set(&c.ProbeLease, time.Duration(b.ProbeLease))
+		set(&c.SuccessThreshold, int(b.SuccessThreshold))
+		set(&c.MaxKeys, int(b.MaxKeys))
+		set(&c.MaxTenants, int(b.MaxTenants))
+		set(&c.DecayAfter, time.Duration(b.DecayAfter))
+		c.MaxKeysPerTenant = min(c.MaxKeysPerTenant, c.MaxKeys) // a default never contradicts what is set
+		set(&c.MaxKeysPerTenant, int(b.MaxKeysPerTenant))
+		s.Listener.Keys.RequireTenant = b.RequireTenant
+		errs = append(errs, sources(&s.Listener.Keys.Tenant, b.Tenant, "tenant")...)
+		errs = append(errs, sources(&s.Listener.Keys.Metric, b.Metric, "metric")...)
+		errs = append(errs, under("tenantBreaker", c.Validate())...)
+	}
+	if r := f.ResponseCache; r != nil {
+		c := &s.Cache
+		set(&c.TTL, time.Duration(r.TTL))
+		set(&c.MaxBytes, r.MaxBytes)
+		c.MaxBodyBytes = int(min(int64(c.MaxBodyBytes), max(1, c.MaxBytes/2)))
+		set(&c.MaxBodyBytes, int(r.MaxBodyBytes))
+		if len(r.IdentityHeaders) > 0 {
+			c.IdentityHeaders = r.IdentityHeaders
+		}
+		errs = append(errs, under("responseCache", c.Validate())...)
+	}
+	return errors.Join(errs...)
+}
+
+func set[T comparable](dst *T, v T) {
+	var zero T
+	if v != zero {
+		*dst = v
+	}
+}
+
+var policyError = regexp.MustCompile(`^policy: ([A-Za-z]+)(?:\[(\d+)\])? (.*)$`)
+
+// under gives each of policy's errors its path below message.
+func under(message string, err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		m := policyError.FindStringSubmatch(e.Error())
+		if m == nil {
+			out = append(out, e)
+			continue
+		}
+		path := []string{message, m[1]}
+		if m[2] != "" {
+			path = append(path, m[2])
+		}
+		out = append(out, &fieldError{path, m[3]})
+	}
+	return out
+}
+
+// sources converts a list of key sources; an empty one keeps the default.
+func sources(dst *[]KeySource, in []SourceOne, field string) []error {
+	if len(in) == 0 {
+		return nil
+	}
+	var errs []error
+	out := make([]KeySource, 0, len(in))
+	for i, one := range in {
+		var k KeySource
+		n := 0
+		if one.Header != "" {
+			k, n = KeySource{Kind: FromHeader, Name: one.Header}, n+1
+		}
+		if one.QueryParameter != "" {
+			k, n = KeySource{Kind: FromQuery, Name: one.QueryParameter}, n+1
+		}
+		if one.PathSegment != nil {
+			k, n = KeySource{Kind: FromPathSegment, Index: int(one.PathSegment.Index)}, n+1
+		}
+		if one.GrpcMethod != nil {
+			k, n = KeySource{Kind: FromGRPCMethod}, n+1
+		}
+		path := []string{"tenantBreaker", field, strconv.Itoa(i)}
+		switch {
+		case n != 1:
+			errs = append(errs, &fieldError{path, fmt.Sprintf("sets %d sources: want exactly one of %s", n, strings.Join(knownFields["SourceOne"], ", "))})
+		case k.Kind == FromHeader && strings.ToLower(k.Name) != k.Name:
+			errs = append(errs, &fieldError{append(path, "header"), fmt.Sprintf("is %q: write it in lower case", k.Name)})
+		case k.Kind == FromPathSegment && k.Index > 63:
+			errs = append(errs, &fieldError{append(path, "pathSegment"), fmt.Sprintf("has index %d: want 0 to 63", k.Index)})
+		}
+		out = append(out, k)
+	}
+	*dst = out
+	return errs
+}

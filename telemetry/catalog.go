@@ -1,0 +1,84 @@
+package telemetry
+
+// Every instrument of the sidecar. A line here is all that a new counter needs:
+// shards, Prometheus, OpenTelemetry and docs/metrics.md follow (run the package's
+// tests with UPDATE=1 for the last).
+
+// What a request is recorded with; written by Shard.Request.
+var (
+	duration  = declare(Histogram, "http.server.request.duration", "s", "Time from a request's head to the end of its reply, over all requests and without attributes.")
+	requests  = counters("quadnine.requests", "{request}", "Finished requests by tenant and outcome.", "tenant", "outcome")
+	fallbacks = counters("quadnine.degraded.responses", "{response}", "Replies that a degrade step gave, by tenant and step.", "tenant", "step")
+)
+
+// Callers.
+var (
+	opened             = counters("quadnine.downstream.connections.opened", "{connection}", "Connections that callers opened and whose protocol is known.", "network.protocol.version")
+	DownstreamOpenedH1 = opened.with("1.1")
+	DownstreamOpenedH2 = opened.with("2")
+
+	closed             = counters("quadnine.downstream.connections.closed", "{connection}", "Connections of callers that ended, by whichever side.", "network.protocol.version")
+	DownstreamClosedH1 = closed.with("1.1")
+	DownstreamClosedH2 = closed.with("2")
+
+	refused               = counters("quadnine.requests.refused", "{request}", "Requests and connections refused before a route was chosen, by reason.", "reason")
+	RefusedHeaderTooLarge = refused.with("header-too-large")
+	RefusedBadPreface     = refused.with("bad-preface")
+	RefusedBadFrame       = refused.with("bad-frame")
+	RefusedParseError     = refused.with("parse-error")
+	RefusedNoTenant       = refused.with("tenant-missing")
+	RefusedFlood          = refused.with("flood")
+	RefusedUpgrade        = refused.with("upgrade")
+
+	WithoutTenant      = counter("quadnine.requests.without_tenant", "{request}", "Requests that named no tenant and ran under _other.")
+	HopHeadersStripped = counter("quadnine.hop_headers.stripped", "{request}", "Requests of callers outside the trusted ranges that carried x-quadnine headers, which were removed.")
+)
+
+// Upstreams.
+var (
+	UpstreamConnects        = counter("quadnine.upstream.connects", "{connection}", "Connections opened to endpoints.")
+	UpstreamConnectFailures = counter("quadnine.upstream.connect.failures", "{connection}", "Connections to endpoints that could not be opened.")
+	UpstreamProbeFallbacks  = counter("quadnine.upstream.probe.fallbacks", "{endpoint}", "Endpoints that did not speak HTTP/2 when probed and are used with HTTP/1.1.")
+	UpstreamRetries         = counter("quadnine.upstream.retries", "{request}", "Tries after a request's first, on another endpoint or connection.")
+	ResponsesReset          = counter("quadnine.responses.reset", "{response}", "Replies that broke after their head was sent; the caller saw a reset, never a clean end.")
+	PeerAttempts            = counter("quadnine.peer.attempts", "{request}", "Requests sent to a peer sidecar as a degrade step.")
+)
+
+// Degradation.
+var (
+	transitions       = counters("quadnine.breaker.transitions", "{transition}", "Breaker state changes of tenant+metric keys, by the state entered.", "state")
+	BreakerOpened     = transitions.with("open")
+	BreakerHalfOpened = transitions.with("half_open")
+	BreakerClosed     = transitions.with("closed")
+
+	clusterTransitions       = counters("quadnine.cluster.breaker.transitions", "{transition}", "Breaker state changes of whole clusters, by the state entered.", "state")
+	ClusterBreakerOpened     = clusterTransitions.with("open")
+	ClusterBreakerHalfOpened = clusterTransitions.with("half_open")
+	ClusterBreakerClosed     = clusterTransitions.with("closed")
+
+	lookups     = counters("quadnine.cache.lookups", "{lookup}", "Looks into the response cache, by result.", "result")
+	CacheHits   = lookups.with("hit")
+	CacheMisses = lookups.with("miss")
+
+	CacheStores     = counter("quadnine.cache.stores", "{response}", "Replies stored in the response cache.")
+	OverBudgetDrops = counter("quadnine.buffer.over_budget", "{body}", "Bodies no longer buffered because a byte budget was used up: such a request is not retried and its reply not stored.")
+)
+
+// Telemetry about itself.
+var (
+	SamplesDropped = counter("quadnine.telemetry.samples.dropped", "{sample}", "Gauge samples left out of a collection because their labels were wrong or repeated.")
+	ExportFailures = counter("quadnine.telemetry.export.failures", "{export}", "Failed exports to the OTLP receiver.")
+)
+
+// What callbacks read; see Registry.Gauge and Registry.Gauges.
+var (
+	Ready                 = gauge("quadnine.ready", "{process}", "1 while new requests are welcome, 0 while starting or draining.")
+	ActiveRequests        = gauge("http.server.active_requests", "{request}", "Requests being served.")
+	DownstreamConnections = gauge("quadnine.downstream.connections", "{connection}", "Open connections of callers.")
+	UpstreamConnections   = gauges("quadnine.upstream.connections", "{connection}", "Open connections to an endpoint.", "cluster", "endpoint")
+	EndpointHealthy       = gauges("quadnine.endpoint.healthy", "{endpoint}", "1 while an endpoint is given requests, 0 while it is thought down.", "cluster", "endpoint")
+	ClusterBreakerOpen    = gauges("quadnine.cluster.breaker.open", "{cluster}", "1 while a cluster's breaker is open.", "cluster")
+	BreakerKeys           = gauges("quadnine.breaker.keys", "{key}", "Tenant+metric keys in the breaker table, by state.", "state")
+	CacheBytes            = gauge("quadnine.cache.size", "By", "Bytes held by the response cache, heads included.")
+	CacheEntries          = gauge("quadnine.cache.entries", "{response}", "Replies held by the response cache.")
+)
