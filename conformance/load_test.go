@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -41,5 +43,24 @@ func TestNghttpSeesCleanFrames(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(out)
+	}
+}
+
+// TestNghttpSeesTrailersBehindALength sends a reply whose body has a length and
+// trailers: the last frame is a header block, not the body.
+func TestNghttpSeesTrailersBehindALength(t *testing.T) {
+	s, _ := behind(t)
+	file := filepath.Join(t.TempDir(), "four")
+	if err := os.WriteFile(file, []byte("four"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := tool(t, "nghttp", "-v", "-n", "-H", "te: trailers", "-d", file, s.url("/api/v2/echo?trailers=1"))
+	if err := p.Wait(deadline(t, within)); err != nil {
+		t.Fatalf("nghttp: %v\n%s", err, p.Output())
+	}
+	out := p.Output()
+	_, behindBody, ok := strings.Cut(out, "recv DATA frame")
+	if !ok || !strings.Contains(behindBody, "x-echo-bytes: 4") {
+		t.Errorf("no trailer x-echo-bytes: 4 behind the body in\n%s", out)
 	}
 }

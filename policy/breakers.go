@@ -22,8 +22,7 @@ type Breakers struct {
 	tuning  atomic.Pointer[tuning]
 	keys    *table
 	tenants *table
-	other   *entry       // OtherTenant's: also of tenants past MaxTenants
-	barren  atomic.Int64 // until when the search for a victim among all keys is left alone
+	other   *entry // OtherTenant's: also of tenants past MaxTenants
 }
 
 // NewBreakers returns an empty table. The error is cfg.Validate's.
@@ -220,7 +219,7 @@ const (
 // failure rate still counts: one tenant's load must not change another's
 // decisions.
 func (b *Breakers) evict(t *tuning, tenant *entry, own bool, now int64) bool {
-	barren := &b.barren
+	barren := &b.keys.barren
 	if own {
 		barren = &tenant.barren
 	}

@@ -110,7 +110,7 @@ func TestRetryAfterSeconds(t *testing.T) {
 }
 
 func TestReasons(t *testing.T) {
-	for r := Unspecified; r < numReasons; r++ {
+	for r := range numReasons {
 		if got, ok := ParseReason(r.String()); !ok || got != r || r.String() == "" {
 			t.Errorf("reason %d %q parses as %v, %v", r, r, got, ok)
 		}

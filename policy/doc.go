@@ -4,7 +4,7 @@
 //
 // It opens no socket, reads no file, keeps no metric and writes no log. Time
 // comes in as now, monotonic nanoseconds since an origin that the caller
-// chooses once; what happened comes in as an Outcome, and what changed goes
+// chooses once, never negative; what happened comes in as an Outcome, and what changed goes
 // out as an Event.
 //
 //	d, p := breakers.Decide(key, now)

@@ -16,7 +16,7 @@ type entry struct {
 	key    quadnine.Key // a tenant's has no Metric
 	tenant *entry       // whose quota it counts against; nil for a tenant's
 	keys   atomic.Int64 // a tenant's: how many keys count against it
-	barren atomic.Int64 // a tenant's: until when the search for a victim among its keys is left alone
+	barren atomic.Int64 // a tenant's: until when, ns, the search for a victim among its keys is left alone
 	level  Level
 }
 
@@ -27,6 +27,7 @@ type table struct {
 	live     atomic.Int64 // entries, and places reserved for entries about to be added
 	mask     uint64
 	hand     atomic.Uint64 // where the search for a victim goes on
+	barren   atomic.Int64  // until when, ns, that search is left alone
 	segments []atomic.Pointer[segment]
 }
 

@@ -40,15 +40,19 @@ func (b *Breakers) tenant(t *tuning, tenant string, hash uint64, now int64) *ent
 
 // evictTenant drops one tenant that has no key and nothing to remember.
 func (b *Breakers) evictTenant(t *tuning, now int64) bool {
+	if now < b.tenants.barren.Load() {
+		return false
+	}
 	looked := 0
 	for e := range b.tenants.walk(evictBuckets) {
 		if looked++; looked > evictEntries {
-			return false
+			break
 		}
 		if b.retireTenant(t, e, now) {
 			return true
 		}
 	}
+	b.tenants.barren.Store(now + t.slice/16)
 	return false
 }
 

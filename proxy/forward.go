@@ -60,9 +60,6 @@ func (x *Exchange) unavailable(err error) {
 	case errors.Is(err, upstream.ErrOverflow):
 		x.fail(quadnine.Unavailable, quadnine.Local, "connect", policy.Overload, err)
 	default:
-		if errors.Is(err, upstream.ErrNone) && x.firstErr != nil {
-			err = x.firstErr.Err
-		}
 		x.fail(quadnine.Unavailable, quadnine.Upstream, "connect", policy.ConnectFailed, err)
 	}
 }
@@ -158,9 +155,6 @@ func (u *upSide) OnUpstream(s upstream.Stream) {
 func (u *upSide) OnUnavailable(err error) {
 	x := (*Exchange)(u)
 	defer x.contain()
-	if x.firstErr == nil {
-		x.firstErr = &quadnine.Error{Code: quadnine.Unavailable, Origin: quadnine.Upstream, Op: "connect", Key: x.Key, Err: err}
-	}
 	if errors.Is(err, upstream.ErrOpen) {
 		x.unavailable(err)
 	}

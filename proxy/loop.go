@@ -34,7 +34,7 @@ type loop struct {
 }
 
 // batch is what one wake-up saw of a cluster.
-type batch struct{ responses, lost int }
+type batch struct{ responded, lost bool }
 
 func newLoop(s *Server, sh *shard.Shard) *loop {
 	l := &loop{
@@ -89,8 +89,8 @@ func (l *loop) recycle(x *Exchange) {
 }
 
 // responded and lost note what the cluster's breaker is told at the flush.
-func (l *loop) responded(c *upstream.Cluster) { l.batchOf(c).responses++ }
-func (l *loop) lost(c *upstream.Cluster)      { l.batchOf(c).lost++ }
+func (l *loop) responded(c *upstream.Cluster) { l.batchOf(c).responded = true }
+func (l *loop) lost(c *upstream.Cluster)      { l.batchOf(c).lost = true }
 
 func (l *loop) batchOf(c *upstream.Cluster) *batch {
 	l.touched = true
@@ -109,8 +109,8 @@ func (l *loop) settle() {
 	}
 	l.touched = false
 	for c, b := range l.outcomes {
-		if b.responses+b.lost > 0 {
-			c.RecordBatch(b.responses, b.lost)
+		if b.responded || b.lost {
+			c.RecordBatch(b.responded, b.lost)
 			*b = batch{}
 		}
 	}

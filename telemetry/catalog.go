@@ -66,6 +66,10 @@ var (
 
 // Telemetry about itself.
 var (
+	scraped        = counters("quadnine.telemetry.scrapes", "{scrape}", "Scrapes by how they were served: encoded for this scraper, or shared with one that came first.", "how")
+	ScrapesEncoded = scraped.with("encoded")
+	ScrapesShared  = scraped.with("shared")
+
 	SamplesDropped = counter("quadnine.telemetry.samples.dropped", "{sample}", "Gauge samples left out of a collection because their labels were wrong or repeated.")
 	ExportFailures = counter("quadnine.telemetry.export.failures", "{export}", "Failed exports to the OTLP receiver.")
 )

@@ -20,6 +20,7 @@ func (r *Registry) Handler() http.Handler {
 	g := prometheus.NewRegistry()
 	g.MustRegister(r.Collector())
 	return &scrapes{
+		registry: r,
 		gatherer: g,
 		formats:  expfmt.DefaultOpenMetricsAcceptedFormats(),
 		turn:     make(chan struct{}, 1),
@@ -31,14 +32,13 @@ func (r *Registry) Handler() http.Handler {
 var errUnfinished = errors.New("telemetry: the scrape was not finished")
 
 type scrapes struct {
+	registry *Registry
 	gatherer prometheus.Gatherer
 	formats  []expfmt.Format
 	turn     chan struct{} // holds one token while a collection runs
 
 	mu      sync.Mutex
 	running map[expfmt.Format]*scrape // guarded by mu; by the format being encoded
-	encoded int                       // guarded by mu; how many collections were encoded
-	joined  int                       // guarded by mu; how many scrapers shared one
 }
 
 // scrape is one encoding; its fields may be read when done is closed.
@@ -76,7 +76,7 @@ func (s *scrapes) join(format expfmt.Format) (one *scrape, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if one = s.running[format]; one != nil {
-		s.joined++
+		s.registry.Count(ScrapesShared, 1)
 		return one, false
 	}
 	one = &scrape{done: make(chan struct{}), err: errUnfinished}
@@ -87,11 +87,11 @@ func (s *scrapes) join(format expfmt.Format) (one *scrape, mine bool) {
 // encode fills one. It leaves nobody waiting, even when it panics.
 func (s *scrapes) encode(one *scrape, format expfmt.Format) {
 	s.turn <- struct{}{}
+	s.registry.Count(ScrapesEncoded, 1)
 	defer func() {
 		<-s.turn
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.encoded++
 		delete(s.running, format)
 		close(one.done)
 	}()

@@ -139,7 +139,7 @@ func TestScrapeStorm(t *testing.T) {
 			}
 			return 1
 		})
-		h := r.Handler().(*scrapes)
+		h := r.Handler()
 		var storm sync.WaitGroup
 		bodies := make([][]byte, 100)
 		scrape := func(i int, accept string) {
@@ -160,13 +160,13 @@ func TestScrapeStorm(t *testing.T) {
 		synctest.Wait()
 		leave()
 		<-left // a scraper that goes away does not wait for the others
-		if h.joined != 99 || collections != 1 {
-			t.Fatalf("%d scrapers joined %d collections, want 99 and 1", h.joined, collections)
+		if shared := r.Total(ScrapesShared); shared != 99 || collections != 1 {
+			t.Fatalf("%d scrapers share %d collections, want 99 and 1", shared, collections)
 		}
 		close(release)
 		storm.Wait()
-		if h.encoded != 2 || collections != 2 {
-			t.Fatalf("100 scrapers in two formats cost %d encodings of %d collections, want 2", h.encoded, collections)
+		if encoded := r.Total(ScrapesEncoded); encoded != 2 || collections != 2 {
+			t.Fatalf("100 scrapers in two formats cost %d encodings of %d collections, want 2", encoded, collections)
 		}
 		for i, b := range bodies[:99] {
 			if len(b) == 0 || !bytes.Equal(b, bodies[0]) {
@@ -174,8 +174,8 @@ func TestScrapeStorm(t *testing.T) {
 			}
 		}
 		scrapeOnce(h, acceptText)
-		if h.encoded != 3 {
-			t.Fatalf("a later scrape got old numbers")
+		if collections != 3 {
+			t.Fatal("a later scrape got old numbers")
 		}
 	})
 }

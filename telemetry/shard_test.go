@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/quadnine/quadnine"
 )
@@ -141,6 +142,26 @@ func TestRequestAllocs(t *testing.T) {
 		}); n != 0 {
 			t.Errorf("tenant %s: %v allocs a request, want 0", tenant, n)
 		}
+	}
+}
+
+// TestRequestTakesNoLock holds the only lock that a shard knows: past the bound a
+// flood of new tenants must not make shards wait for one another.
+func TestRequestTakesNoLock(t *testing.T) {
+	s := full(t)
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Request("t-0", OK, StepNone, 1000)
+		s.Request("stranger", OK, StepNone, 1000)
+		s.Count(CacheHits, 1)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("a shard waits for the tenants' lock")
 	}
 }
 

@@ -13,6 +13,7 @@ var quadnine = Rival{Name: "quadnine", Note: "keyed breaker, degrade and telemet
 		"run", "--listen", addrs[0], "--admin", addrs[1],
 		"--upstream", "h2c://" + at.Upstream, // forced, as the rivals' upstream protocol is
 		"--shards", "1", // one core is measured
+		"--admin-pprof", // for the budget; idle while rounds are measured
 		"--degrade", QueryPath,
 	}, at.options()...)
 	if err != nil {

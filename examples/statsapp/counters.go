@@ -1,6 +1,7 @@
 package statsapp
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 )
@@ -94,8 +95,6 @@ func (c *counters) view() countersView {
 	for tenant, n := range c.requests {
 		v.Requests[tenant] = n.Load()
 	}
-	for class, n := range c.rejected {
-		v.Events.Rejected[class] = n
-	}
+	maps.Copy(v.Events.Rejected, c.rejected)
 	return v
 }

@@ -46,6 +46,7 @@ type cutWriter struct {
 	have   int     // bytes of prefix seen
 	left   int     // bytes of the message still to come
 	pass   int     // how many of those may pass
+	half   bool    // pass is half of the message: the last that is sent
 	unsent bool    // something was written since the last flush
 	over   bool    // the cut is reached
 }
@@ -77,7 +78,7 @@ func (w *cutWriter) begin() {
 	w.left = int(binary.BigEndian.Uint32(w.prefix[1:]))
 	w.pass = w.left
 	if at := w.cut.at.Load(); at != nil && at.half && at.message == w.done {
-		w.pass /= 2
+		w.pass, w.half = w.pass/2, true
 	}
 	w.end()
 }
@@ -86,7 +87,7 @@ func (w *cutWriter) begin() {
 // it that may pass is sent.
 func (w *cutWriter) end() {
 	switch {
-	case w.pass == 0 && w.left > 0:
+	case w.half && w.pass == 0:
 		w.Flush()
 		w.over = true
 	case w.left == 0:

@@ -11,6 +11,6 @@
 // # Concurrency
 //
 // An App is safe for concurrent use. Each tenant has one lock: queries of a
-// tenant run side by side, its events are added one batch at a time, and no
-// tenant waits for another. Close may be called at any time, more than once.
+// tenant run side by side, its events are added one at a time (a query may see
+// part of a batch), and no tenant waits for another. Close may be called at any time, more than once.
 package statsapp

@@ -130,8 +130,8 @@ func TestTenantWithoutEventsIsZero(t *testing.T) {
 	}
 }
 
-// Queries and events of one tenant at the same time: each query sees some whole
-// number of batches, and the race detector sees the rest.
+// Queries and events of one tenant at the same time: nothing is lost, and the
+// race detector has something to look at.
 func TestQueriesWhileEventsCome(t *testing.T) {
 	app := seededApp(t)
 	var wg sync.WaitGroup

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -259,7 +260,7 @@ func TestTooLargeHeadIsTheOwnersToAnswer(t *testing.T) {
 
 func TestClientConnectionIsReused(t *testing.T) {
 	c, r, s := newClient(t, Config{}, "GET")
-	if _, err := c.OpenStream(nil); err != ErrBusy || c.CanOpen() {
+	if _, err := c.OpenStream(nil); !errors.Is(err, ErrBusy) || c.CanOpen() {
 		t.Fatalf("second OpenStream: %v", err)
 	}
 	feed(t, c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -273,7 +274,7 @@ func TestClientConnectionIsReused(t *testing.T) {
 	if r.idle != 1 || c.CanOpen() || !c.Closing() {
 		t.Fatalf("after connection: close: idle %d, CanOpen %v", r.idle, c.CanOpen())
 	}
-	if _, err := c.OpenStream(nil); err != ErrGoingAway {
+	if _, err := c.OpenStream(nil); !errors.Is(err, ErrGoingAway) {
 		t.Fatalf("OpenStream: %v", err)
 	}
 }
@@ -430,4 +431,40 @@ func TestResponseBeforeTheRequestIsWritten(t *testing.T) {
 	c.FeedEOF()
 	s.Release()
 	wantText(t, "events", r.text(), `head :status="413" content-length="0" end=true`)
+}
+
+func TestBadChunkAfterTheResponseBeganCutsItOff(t *testing.T) {
+	r := &recorder{}
+	c := NewServer(Config{}, r)
+	feed(t, c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+	r.s.WriteHead(fields(":status", "200"), false)
+	r.s.WriteData([]byte("hi"), false)
+	err := c.Feed(0, []byte("x\r\n"))
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Error() != "chunk 2: chunk size is not a hexadecimal number" || !c.Aborted() || r.err.Code != ProtocolError {
+		t.Fatalf("error %v, Aborted %v, reset %v", err, c.Aborted(), r.err)
+	}
+	wantText(t, "output", take(c), "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n")
+	if again := c.Feed(0, []byte(get)); !errors.Is(again, err) {
+		t.Fatalf("the error is not final: %v", again)
+	}
+	r.s.Release()
+	r.s.Release()
+}
+
+func TestResponseThatWouldChangeTheProtocolIsNotWritten(t *testing.T) {
+	for status, end := range map[string]bool{"101": false, "103": true} {
+		r := &recorder{}
+		c := NewServer(Config{}, r)
+		feed(t, c, get)
+		r.s.WriteHead(fields(":status", status), end)
+		if r.err == nil || take(c) != "" || !c.Aborted() {
+			t.Fatalf("%s was written: %v", status, r.err)
+		}
+	}
+}
+
+func TestErrCodeNames(t *testing.T) {
+	wantText(t, "name", ErrCode(HTTP11Required).String(), "HTTP_1_1_REQUIRED")
+	wantText(t, "unknown", ErrCode(99).String(), "code 99")
 }

@@ -157,7 +157,7 @@ func checkResponse(t *testing.T, raw []byte, method string) {
 	}
 }
 
-func seeds(t *testing.T, file string) (all [][]byte) {
+func seeds(t testing.TB, file string) (all [][]byte) {
 	t.Helper()
 	for _, v := range readVectors(t, file) {
 		if raw := v.bytes(t); len(raw) < 2000 {
@@ -182,6 +182,9 @@ func FuzzServerFeed(f *testing.F) {
 	f.Add([]byte("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nhi\r\n0\r\nA: b\r\n\r\n"+get), 2)
 	f.Add([]byte("POST http://a/x?y HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close, x\r\nX: 1\r\n\r\nhi"), 7)
 	f.Add([]byte("POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi"), 3)
+	for _, raw := range seeds(f, "testdata/requests.txt") {
+		f.Add(raw, 5)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte, n int) {
 		n = min(max(n, 1), 1<<12)
 		if whole, pieces := serverEvents(raw, len(raw)+1), serverEvents(raw, n); whole != pieces {
@@ -196,6 +199,9 @@ func FuzzClientFeed(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nA: b\r\n\r\n"), 2, false)
 	f.Add([]byte("HTTP/1.0 200 OK\r\n\r\nhello"), 3, false)
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x, close\r\nX: 1\r\n\r\n"), 4, true)
+	for _, raw := range seeds(f, "testdata/responses.txt") {
+		f.Add(raw, 5, false)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte, n int, head bool) {
 		method := "GET"
 		if head {

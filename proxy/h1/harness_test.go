@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -95,7 +96,7 @@ func (r *recorder) OnTrailers(s *Stream, t *field.List) {
 }
 
 func (r *recorder) OnReset(_ *Stream, err error) {
-	r.err = err.(*StreamError)
+	r.err, _ = errors.AsType[*StreamError](err)
 	r.add("reset %v", err)
 }
 

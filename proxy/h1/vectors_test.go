@@ -20,7 +20,7 @@ import (
 // UPDATE=1 rewrites the events.
 type vector struct{ name, method, raw, want string }
 
-func readVectors(t *testing.T, file string) (vs []vector) {
+func readVectors(t testing.TB, file string) (vs []vector) {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -41,7 +41,7 @@ func readVectors(t *testing.T, file string) (vs []vector) {
 	return vs
 }
 
-func (v vector) bytes(t *testing.T) []byte {
+func (v vector) bytes(t testing.TB) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	for line := range strings.SplitSeq(strings.TrimRight(v.raw, "\n"), "\n") {

@@ -1,30 +1,30 @@
 package h2
 
 import (
-	"hash/maphash"
+	"encoding/binary"
 
 	"golang.org/x/net/http2/hpack"
 )
 
-// Strings up to internLen bytes are remembered in internSlots slots, because
-// x/net's encoder takes strings and most fields repeat.
+// x/net's encoder takes strings, and most fields repeat: strings of up to
+// internLen bytes are remembered in internSets sets of internWays.
 const (
-	internLen   = 64
-	internSlots = 64
+	internLen  = 64
+	internSets = 32
+	internWays = 4
 )
 
 // encoder writes fields into the output.
 type encoder struct {
 	e    *hpack.Encoder
 	size uint32 // of the table
-	seed maphash.Seed
-	seen [internSlots]string
+	seen [internSets][internWays]string
+	next uint8 // the way to be replaced next
 }
 
 func (e *encoder) init(w *output) {
 	e.e = hpack.NewEncoder(w)
 	e.size = defaultTableSize
-	e.seed = maphash.MakeSeed()
 }
 
 // resize obeys the peer's SETTINGS_HEADER_TABLE_SIZE, up to the default size.
@@ -40,20 +40,40 @@ func (e *encoder) resize(size uint32) {
 func (e *encoder) field(name, value []byte, sensitive bool) {
 	f := hpack.HeaderField{Name: e.intern(name), Sensitive: sensitive}
 	if sensitive {
-		f.Value = string(value)
+		f.Value = string(value) // nothing remembers it
 	} else {
 		f.Value = e.intern(value)
 	}
 	_ = e.e.WriteField(f)
 }
 
+// intern returns p as a string without allocating when p was seen lately.
 func (e *encoder) intern(p []byte) string {
 	if len(p) > internLen {
 		return string(p)
 	}
-	slot := &e.seen[maphash.Bytes(e.seed, p)%internSlots]
-	if *slot != string(p) {
-		*slot = string(p)
+	set := &e.seen[internSet(p)]
+	for i := range set {
+		if set[i] == string(p) {
+			return set[i]
+		}
 	}
-	return *slot
+	s := string(p)
+	set[e.next%internWays] = s
+	e.next++
+	return s
+}
+
+// internSet spreads strings by their length and both ends. A peer that makes
+// them meet only makes its own strings be copied.
+func internSet(p []byte) uint64 {
+	h := uint64(len(p))
+	if len(p) >= 8 {
+		h += binary.LittleEndian.Uint64(p) ^ binary.LittleEndian.Uint64(p[len(p)-8:])*31
+	} else {
+		for _, b := range p {
+			h = h<<8 | uint64(b)
+		}
+	}
+	return h * 0x9e3779b97f4a7c15 >> 59 // the golden ratio's 5 highest bits: 32 sets
 }

@@ -2,7 +2,6 @@ package h2
 
 import (
 	"bytes"
-	"strconv"
 
 	"github.com/quadnine/quadnine/proxy/field"
 )
@@ -63,11 +62,8 @@ func parseLength(p []byte) (int64, bool) {
 
 // parseStatus reads three digits, 100 to 999.
 func parseStatus(p []byte) (int, bool) {
-	if len(p) != 3 || p[0] < '1' {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(string(p), 10, 16)
-	return int(n), err == nil
+	n, ok := parseLength(p)
+	return int(n), ok && len(p) == 3 && n >= 100
 }
 
 // checkTrailers judges the received trailers in c.head.

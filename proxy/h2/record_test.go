@@ -98,7 +98,10 @@ func (r *recorder) OnReset(s *h2.Stream, err error) {
 			note += " " + f.name
 		}
 	}
-	r.add("reset %d %v%s: %s", s.ID(), e.Code, note, e.Reason)
+	if e.Reason != "" {
+		note += ": " + e.Reason
+	}
+	r.add("reset %d %v%s", s.ID(), e.Code, note)
 	delete(r.streams, s.ID())
 	s.Release()
 }

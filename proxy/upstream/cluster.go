@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -9,15 +10,14 @@ import (
 	"github.com/quadnine/quadnine/snapshot"
 )
 
-// The cluster breaker's rule: half of at least five outcomes within ten seconds
-// are failed dials or lost connections. It opens for a second: dials to a dead
-// local app fail in microseconds, so asking again costs nothing.
+// The cluster breaker opens after this many failed dials or lost connections with
+// nothing good between them, and at least one for each endpoint. It opens for a
+// second: a dial to a dead local app fails in microseconds, so asking again is
+// cheap.
 const (
-	breakerRate    = 0.5
-	breakerMinimum = 5
-	breakerWindow  = 10 * time.Second
-	breakerOpenFor = time.Second
-	maxEndpoints   = 64 // a request remembers tried endpoints in one word
+	breakerFailures = 5
+	breakerOpenFor  = time.Second
+	maxEndpoints    = 64 // a request remembers tried endpoints in one word
 )
 
 // Transition is a change of a cluster breaker's state.
@@ -46,7 +46,7 @@ func NewCluster(c *snapshot.Cluster, now func() int64, notify func(Transition)) 
 		cl.Endpoints = append(cl.Endpoints, &Endpoint{Address: e.Address, forced: e.Protocol})
 	}
 	cl.breaker = circuitbreaker.NewBuilder[any]().
-		WithFailureRateThreshold(breakerRate, breakerMinimum, breakerWindow).
+		WithFailureThreshold(uint(max(breakerFailures, len(cl.Endpoints)+1))).
 		WithDelay(breakerOpenFor).
 		WithSuccessThreshold(1).
 		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
@@ -97,45 +97,37 @@ func (c *Cluster) Available(now int64) bool {
 func (c *Cluster) dialed()     { c.breaker.RecordSuccess() }
 func (c *Cluster) dialFailed() { c.breaker.RecordFailure() }
 
-// RecordBatch records what one flush saw: how many exchanges got a response and
-// how many lost their connection. Successes count once per flush, which is
-// enough to keep a cluster with one good endpoint closed and keeps the breaker's
-// mutex off the request path.
-func (c *Cluster) RecordBatch(responses, lost int) {
+// RecordBatch records what one flush saw: whether exchanges got a response, and
+// whether some lost their connection. Each counts once per flush: one connection
+// carries many exchanges, and the breaker's mutex stays off the request path.
+func (c *Cluster) RecordBatch(responded, lost bool) {
 	if circuitbreaker.State(c.state.Load()) != circuitbreaker.ClosedState {
 		// A response over a connection that outlived the trouble is as good a
 		// probe as a dial.
-		if responses > 0 && c.admit(c.now()) {
+		if responded && c.admit(c.now()) {
 			c.breaker.RecordSuccess()
 		}
 		return
 	}
-	if responses > 0 {
-		c.breaker.RecordSuccess()
-	}
-	for range min(lost, breakerMinimum) {
+	if lost {
 		c.breaker.RecordFailure()
+	}
+	if responded {
+		c.breaker.RecordSuccess()
 	}
 }
 
 // pick returns the endpoint for the next request, leaving out those in tried (a
-// bit per endpoint), or -1. Of the healthy ones it takes, from a rotating start,
-// the less loaded of two; when none is healthy, the one that is due first.
+// bit per endpoint), or -1 when none may be asked now: of the healthy ones, from a
+// rotating start, the less loaded of two.
 func (c *Cluster) pick(now int64, tried uint64) int {
 	n := len(c.Endpoints)
 	start := int(c.next.Add(1)) % n
-	best, fallback := -1, -1
-	seen := 0
+	best, seen := -1, 0
 	for i := range n {
 		j := (start + i) % n
-		if tried&(1<<j) != 0 {
-			continue
-		}
 		e := c.Endpoints[j]
-		if !e.Healthy(now) {
-			if fallback < 0 || e.retryAt.Load() < c.Endpoints[fallback].retryAt.Load() {
-				fallback = j
-			}
+		if tried&(1<<j) != 0 || !e.Healthy(now) {
 			continue
 		}
 		if best < 0 || e.Active() < c.Endpoints[best].Active() {
@@ -145,8 +137,15 @@ func (c *Cluster) pick(now int64, tried uint64) int {
 			break
 		}
 	}
-	if best < 0 {
-		return fallback
-	}
 	return best
+}
+
+// down returns why no endpoint may be asked: the last dial's error of one of them.
+func (c *Cluster) down() error {
+	for _, e := range c.Endpoints {
+		if why := e.LastError(); why != "" {
+			return fmt.Errorf("%w: dial %s: %s", ErrNone, e.Address, why)
+		}
+	}
+	return ErrNone
 }

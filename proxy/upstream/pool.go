@@ -26,7 +26,7 @@ const (
 var (
 	ErrOpen     = errors.New("cluster breaker open")
 	ErrOverflow = errors.New("too many requests wait for a connection")
-	ErrNone     = errors.New("no endpoint left to try")
+	ErrNone     = errors.New("no endpoint accepts connections")
 	errClosed   = errors.New("connection closed before it could be used")
 )
 
@@ -88,7 +88,7 @@ func (p *Pool) Open(c *Cluster, r *Request) (Stream, error) {
 	}
 	i := c.pick(now, r.Tried)
 	if i < 0 {
-		return nil, ErrNone
+		return nil, c.down()
 	}
 	r.Tried |= 1 << i
 	ep := c.Endpoints[i]
