@@ -210,3 +210,58 @@ func TestRecordAfterTheBreakerWasDropped(t *testing.T) {
 		t.Fatal(ev)
 	}
 }
+
+// A result of an epoch that was over before its breaker was dropped is too late.
+func TestRecordOfAnOldEpochAfterTheBreakerWasDropped(t *testing.T) {
+	b := newBreakers(t, nil)
+	send(b, acme, Failure, 0)
+	_, old := b.Decide(acme, 0)
+	for range 3 {
+		send(b, acme, Failure, 0)
+	}
+	if _, ev := send(b, acme, Success, openFor); ev != Closed {
+		t.Fatal(ev)
+	}
+	later := openFor + int64(3*time.Minute)
+	b.Sweep(everything, later)
+	b.Record(old, Failure, Upstream5xx, later)
+	if keys, _ := b.Counts(); keys != 0 {
+		t.Fatal("a failure from before the opening made a breaker")
+	}
+}
+
+// The tenant's breaker that a permit saw may not be the one that gets its failure.
+func TestRecordAfterTheTenantGotItsOwnBreaker(t *testing.T) {
+	b := newBreakers(t, func(c *BreakerConfig) { c.MaxKeys, c.MaxKeysPerTenant, c.MaxTenants = 1, 1, 1 })
+	late := quadnine.Key{Tenant: "late", Metric: "pv"}
+	send(b, acme, Failure, 0) // takes the only key and the only tenant
+	trip(t, b, umbra, 0)      // so this is OtherTenant's breaker
+	if _, ev := send(b, umbra, Success, openFor); ev != Closed {
+		t.Fatal(ev)
+	}
+	_, p := b.Decide(late, openFor)
+	now := openFor + int64(3*time.Minute)
+	b.Sweep(everything, now) // acme's place is free
+	send(b, quadnine.Key{Metric: "x"}, Failure, now)
+	b.Record(p, Failure, Upstream5xx, now)
+	if v := b.Explain(late, now); v.Key.Tenant != "late" || v.Level != LevelTenant || v.Failures != 1 {
+		t.Fatalf("the failure is lost: %+v", v)
+	}
+}
+
+// Making room never takes the requests that another tenant's rate is made of.
+func TestRateModeKeepsOtherTenantsCounts(t *testing.T) {
+	b := newBreakers(t, func(c *BreakerConfig) { c.FailureRatePercent, c.MaxKeys, c.MaxKeysPerTenant = 50, 2, 2 })
+	for i := range 2 {
+		send(b, numbered("acme", i), Success, 0)
+	}
+	send(b, umbra, Success, 0)
+	if v := b.Explain(umbra, 0); v.Level != LevelTenant {
+		t.Fatalf("another tenant's counts were dropped: %+v", v)
+	}
+	later := int64(2 * time.Minute)
+	send(b, umbra, Success, later)
+	if v := b.Explain(umbra, later); v.Level != LevelKey {
+		t.Fatalf("no room was made: %+v", v)
+	}
+}

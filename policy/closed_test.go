@@ -106,6 +106,14 @@ func TestWindowSlidesBySlices(t *testing.T) {
 			t.Fatalf("tick %d: %d of %d, want %d of %d", tick, f, n, wantF, wantN)
 		}
 	}
+	var once window
+	once.add(0, 3, true)
+	if f, _ := once.sum(sliceCount-1, 3); f != 1 {
+		t.Fatal("forgotten within the window")
+	}
+	if f, _ := once.sum(sliceCount, 3); f != 0 {
+		t.Fatal("remembered past the window")
+	}
 	if f, n := w.sum(24, 4); f != 0 || n != 0 {
 		t.Fatalf("another salt sees %d of %d", f, n)
 	}

@@ -468,3 +468,17 @@ func TestErrCodeNames(t *testing.T) {
 	wantText(t, "name", ErrCode(HTTP11Required).String(), "HTTP_1_1_REQUIRED")
 	wantText(t, "unknown", ErrCode(99).String(), "code 99")
 }
+
+func TestInputAfterATooLargeHeadIsThrownAway(t *testing.T) {
+	r := &recorder{}
+	c := NewServer(Config{MaxHeaderFields: 1}, r)
+	feed(t, c, "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n")
+	feed(t, c, "\r\n"+get)
+	if len(r.log) != 1 || !r.s.TooLarge || !c.Reading() || len(c.in) != 0 {
+		t.Fatalf("events %v, Reading %v, %d bytes kept", r.log, c.Reading(), len(c.in))
+	}
+	r.s.WriteHead(fields(":status", "431", "x", "a\r\nb"), true)
+	if r.err == nil || take(c) != "" {
+		t.Fatalf("a line end in a response's field was sent: %v", r.err)
+	}
+}

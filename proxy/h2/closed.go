@@ -16,7 +16,7 @@ const (
 // longer; of the others only the right error code depends.
 type closedIDs struct {
 	resets  [128]uint32
-	others  [32]uint32 // ids are odd: bit 0 is set for a clean end instead
+	others  [32]uint32 // the id's 31 bits, and bit 0 set for a clean end
 	nextRst uint8
 	nextOth uint8
 }
@@ -27,8 +27,9 @@ func (k *closedIDs) add(id uint32, how ending) {
 		k.resets[k.nextRst%uint8(len(k.resets))] = id
 		k.nextRst++
 	case endClean, endPeerReset:
-		if how != endClean {
-			id--
+		id <<= 1
+		if how == endClean {
+			id |= 1
 		}
 		k.others[k.nextOth%uint8(len(k.others))] = id
 		k.nextOth++
@@ -43,9 +44,9 @@ func (k *closedIDs) how(id uint32) ending {
 	}
 	for _, o := range k.others {
 		switch o {
-		case id:
+		case id<<1 | 1:
 			return endClean
-		case id - 1:
+		case id << 1:
 			return endPeerReset
 		}
 	}

@@ -58,7 +58,7 @@ func feedAll(t *testing.T, server bool, p []byte, chunk int) ([]string, error) {
 	cfg := h2.DefaultConfig()
 	cfg.MaxHeaderBytes = 4096
 	cfg.StreamWindow = 1000
-	cfg.OutputLimit = 1000
+	cfg.OutputLimit = 1 << 20 // or what has room would depend on the chunks
 	var reply field.List
 	reply.Add(":status", "200")
 	rec.owner = func(s *h2.Stream, event string) {
