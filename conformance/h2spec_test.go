@@ -43,7 +43,7 @@ func TestH2Spec(t *testing.T) {
 	s := startSidecar(t, nil, "--upstream", "h2c://"+upstream)
 	report := filepath.Join(t.TempDir(), "h2spec.xml")
 	p := tool(t, "h2spec", "-h", "127.0.0.1", "-p", strconv.Itoa(proc.Port(s.addr)), "-P", "/", "-o", "3", "-j", report)
-	_ = p.Wait(deadline(t, 10*time.Minute)) // it ends with 1 when one test fails: the report says which
+	_ = p.Wait(deadline(t, 3*time.Minute)) // it ends with 1 when one test fails: the report says which
 
 	raw, err := os.ReadFile(report)
 	if err != nil {

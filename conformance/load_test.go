@@ -17,7 +17,7 @@ func TestH2LoadLosesNothing(t *testing.T) {
 		if !h2 {
 			r.Streams = 1 // no pipelining: that is how clients use HTTP/1.1
 		}
-		res, err := r.Do(deadline(t, 20*time.Minute))
+		res, err := r.Do(deadline(t, time.Duration(soak(1, 20))*time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -99,7 +99,7 @@ func TestRealServersBehindIt(t *testing.T) {
 				if !h2 {
 					r.Streams = 1
 				}
-				if _, err := r.Do(deadline(t, 10*time.Minute)); err != nil {
+				if _, err := r.Do(deadline(t, time.Duration(soak(1, 10))*time.Minute)); err != nil {
 					t.Error(err)
 				}
 			})

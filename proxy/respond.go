@@ -51,6 +51,9 @@ func (respond) relay(x *Exchange) {
 	if x.Route.Degrade { // the cache is not asked while the upstream is well
 		x.resp.Add("cache-status", "quadnine; fwd=bypass")
 	}
+	if !x.conn.h2 && x.resp.Has("trailer") {
+		x.resp.Del("content-length") // HTTP/1.1 carries trailers only in chunked bodies
+	}
 	end := x.upEnded && !x.upHasTr
 	x.down.WriteHead(&x.resp, end && len(x.body) == 0)
 	if len(x.body) > 0 {

@@ -40,7 +40,7 @@ Exit 0 when every goal is met, 3 when one is not, 130 when interrupted.`,
 		Example: "  quadnine demo\n  quadnine demo --stay",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := &demo{out: cmd.OutOrStdout(), start: time.Now(), transitions: make(chan proxy.Transition, 4096)}
+			d := newDemoRun(cmd.OutOrStdout())
 			err := d.run(cmd.Context(), stay)
 			if cmd.Context().Err() != nil && !d.finished {
 				return &exitError{exitInterrupted, errors.New("demo: interrupted; everything it started has ended")}
@@ -58,6 +58,8 @@ type demo struct {
 	start    time.Time
 	finished bool
 
+	countsOnly bool // hold no times: tests run on busy machines
+
 	apps        []*demoApp
 	side        *sidecar
 	load        *demoLoad
@@ -65,6 +67,10 @@ type demo struct {
 
 	met, goals int
 	short      []string
+}
+
+func newDemoRun(out io.Writer) *demo {
+	return &demo{out: out, start: time.Now(), transitions: make(chan proxy.Transition, 4096)}
 }
 
 func (d *demo) say(topic, format string, args ...any) {
@@ -189,7 +195,7 @@ func (d *demo) fault(ctx context.Context) error {
 	}
 	seen := d.load.since()
 	rejected := seen.firstRejected.Sub(opened)
-	okTimes := !seen.firstRejected.IsZero() && rejected <= demoOpenWithin && seen.staleP50 <= demoStaleWithin
+	okTimes := !seen.firstRejected.IsZero() && (d.countsOnly || rejected <= demoOpenWithin && seen.staleP50 <= demoStaleWithin)
 	mark := d.goal(okTimes, fmt.Sprintf("first rejected query %v after the breaker opened (limit %v), stale replies in %v (limit %v)", rejected, demoOpenWithin, seen.staleP50, demoStaleWithin))
 	d.say("fault", "tenant %s: upstream answers 500 → breaker open after 4 failures → first stale reply for it %s later · %s stale replies, p50 %s, oldest %d s %s",
 		demoFaulty, ms(max(rejected, 0)), thousands(seen.stale), ms(seen.staleP50), seen.oldest, mark)

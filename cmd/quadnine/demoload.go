@@ -96,7 +96,11 @@ func (l *demoLoad) run(ctx context.Context) {
 	hot := slices.IndexFunc(l.queries, func(q demoQuery) bool { return q.tenant == demoFaulty })
 	for w := range demoWorkers {
 		l.wg.Go(func() {
-			tick := time.NewTicker(demoWorkers * time.Second / demoRequests)
+			every := demoWorkers * time.Second / demoRequests
+			if pause(ctx, every*time.Duration(w)/demoWorkers) != nil { // spread over the interval: no bursts
+				return
+			}
+			tick := time.NewTicker(every)
 			defer tick.Stop()
 			for n := w; ; n += 7 {
 				select {

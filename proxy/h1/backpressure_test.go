@@ -184,3 +184,25 @@ func TestLargeBodyWithSmallBuffers(t *testing.T) {
 	testRoundTrip(t, 1, 10<<20, cfg, true)
 	testRoundTrip(t, 2, 10<<20, cfg, false)
 }
+
+func TestDataNeverOvertakesWhatWaits(t *testing.T) {
+	r := &recorder{}
+	c := NewServer(Config{OutputLimit: 60}, r)
+	feed(t, c, get)
+	r.s.WriteHead(fields(":status", "200", "content-length", "100"), false)
+	sent := r.s.WriteData(bytes.Repeat([]byte("a"), 60), false)
+	if sent >= 60 || r.s.Buffered() != 60-sent {
+		t.Fatalf("sent %d, Buffered %d", sent, r.s.Buffered())
+	}
+	out := c.TakeOutput(nil) // there is room now, but no Backlog told the stream
+	if n := r.s.WriteData(bytes.Repeat([]byte("b"), 40), true); n != 0 || r.s.Buffered() != 101-sent {
+		t.Fatalf("sent %d, Buffered %d", n, r.s.Buffered())
+	}
+	for r.s.Buffered() > 0 {
+		c.Backlog(0)
+		out = append(out, c.TakeOutput(nil)...)
+	}
+	if !strings.HasSuffix(string(out), strings.Repeat("a", 60)+strings.Repeat("b", 40)) {
+		t.Fatalf("output %q", out)
+	}
+}

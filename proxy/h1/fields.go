@@ -154,10 +154,8 @@ var (
 
 // nextElement cuts the first element off a comma-separated list.
 func nextElement(v []byte) (element, rest []byte) {
-	if i := bytes.IndexByte(v, ','); i >= 0 {
-		return trim(v[:i]), v[i+1:]
-	}
-	return trim(v), nil
+	element, rest, _ = bytes.Cut(v, []byte{','}) // rest is nil when there is no comma
+	return trim(element), rest
 }
 
 // takeOptions reads a Connection field's value (RFC 9110 section 7.6.1).

@@ -68,7 +68,7 @@ func (s *Stream) writeResponse(head *field.List, end bool) (why string) {
 		s.mode = modeLength
 		c.out = append(c.out, "content-length: 0\r\n"...)
 	case s.old:
-		s.mode, c.keep = modeClose, false
+		s.mode = modeClose // keep is false for such a caller
 	default:
 		s.mode = modeChunked
 		c.out = append(c.out, "transfer-encoding: chunked\r\n"...)

@@ -1,5 +1,7 @@
 package h2
 
+import "slices"
+
 // ending is how a stream ended.
 type ending uint8
 
@@ -37,12 +39,10 @@ func (k *closedIDs) add(id uint32, how ending) {
 }
 
 func (k *closedIDs) how(id uint32) ending {
-	for _, r := range k.resets {
-		if r == id {
-			return endReset
-		}
+	if slices.Contains(k.resets[:], id) {
+		return endReset
 	}
-	for _, o := range k.others {
+	for _, o := range k.others[:] {
 		switch o {
 		case id<<1 | 1:
 			return endClean

@@ -109,7 +109,7 @@ func (c *Conn) deliver(p []byte) {
 	} else {
 		s.unused += int64(len(p))
 		if !c.server {
-			// One slow caller must not stall its neighbours on the shared upstream
+			// One slow caller must not stall its neighbors on the shared upstream
 			// connection. Memory stays bounded by streams × stream window.
 			c.credit(int64(len(p)))
 		}

@@ -2,7 +2,6 @@ package h2_test
 
 import (
 	"net"
-	"sync"
 	"testing"
 
 	"github.com/quadnine/quadnine/proxy/h2"
@@ -14,7 +13,6 @@ type driver struct {
 	nc    net.Conn
 	c     *h2.Conn
 	calls chan func()
-	once  sync.Once
 	done  chan struct{}
 }
 

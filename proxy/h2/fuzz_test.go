@@ -53,6 +53,7 @@ func (w *wary) OnReset(s *h2.Stream, err error) {
 // feedAll feeds p in chunks, checks the output with x/net's Framer and returns
 // the events and the error.
 func feedAll(t *testing.T, server bool, p []byte, chunk int) ([]string, error) {
+	t.Helper()
 	rec := newRecorder()
 	w := &wary{recorder: rec, t: t, ended: map[*h2.Stream]bool{}}
 	cfg := h2.DefaultConfig()
@@ -140,6 +141,7 @@ func feedAll(t *testing.T, server bool, p []byte, chunk int) ([]string, error) {
 // compareChunks feeds p whole and byte by byte: the result must be the same,
 // except where a window's update came earlier.
 func compareChunks(t *testing.T, server bool, p []byte) {
+	t.Helper()
 	if len(p) > 1<<16 {
 		return
 	}

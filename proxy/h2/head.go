@@ -1,6 +1,10 @@
 package h2
 
-import "github.com/quadnine/quadnine/proxy/field"
+import (
+	"slices"
+
+	"github.com/quadnine/quadnine/proxy/field"
+)
 
 // blockIn is a header block whose END_HEADERS has not come yet. At most one is
 // under way on a connection (RFC 9113 section 4.3).
@@ -48,7 +52,7 @@ func (c *Conn) onHeaders(h frameHeader, p []byte) {
 		c.onBlock(b, p)
 		return
 	}
-	b.buf = append(c.block.buf[:0], p...)
+	b.buf = slices.Clone(p)
 	c.block = b
 }
 
@@ -124,8 +128,10 @@ func (c *Conn) onRequest(b blockIn, cut bool) {
 	if c.active >= int(c.cfg.MaxConcurrentStreams) {
 		c.stats.Refused++
 		c.rejectStream(b.stream, RefusedStream)
-		if c.settingsAcked { // before, the peer could not know the limit
+		if c.settingsAcked {
 			c.chargeReset()
+		} else { // the peer may not know the limit yet
+			c.flood()
 		}
 		return
 	}

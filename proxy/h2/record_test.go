@@ -89,19 +89,19 @@ func (r *recorder) OnReset(s *h2.Stream, err error) {
 		r.add("reset %d with a foreign error %v", s.ID(), err)
 		return
 	}
-	note := ""
+	var note strings.Builder
 	for _, f := range []struct {
 		on   bool
 		name string
 	}{{e.Remote, "remote"}, {e.Unprocessed, "unprocessed"}, {e.ConnLost, "lost"}} {
 		if f.on {
-			note += " " + f.name
+			note.WriteString(" " + f.name)
 		}
 	}
 	if e.Reason != "" {
-		note += ": " + e.Reason
+		note.WriteString(": " + e.Reason)
 	}
-	r.add("reset %d %v%s", s.ID(), e.Code, note)
+	r.add("reset %d %v%s", s.ID(), e.Code, note.String())
 	delete(r.streams, s.ID())
 	s.Release()
 }

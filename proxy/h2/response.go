@@ -20,7 +20,7 @@ func (c *Conn) checkResponse(toHead bool) (r response, bad string) {
 			}
 			continue
 		}
-		ok := false
+		var ok bool
 		switch {
 		case regular:
 			return r, "a pseudo-header field follows a field"
@@ -34,10 +34,10 @@ func (c *Conn) checkResponse(toHead bool) (r response, bad string) {
 			}
 		}
 	}
-	switch {
-	case status == 0:
+	switch status {
+	case 0:
 		return r, ":status is missing"
-	case status == 101:
+	case 101:
 		return r, "101 is not used in HTTP/2" // RFC 9113 section 8.6
 	}
 	r.interim = status < 200

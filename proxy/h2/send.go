@@ -177,7 +177,7 @@ func (c *Conn) writeBlock(id uint32, l *field.List, end bool) {
 	if len(rest) == 0 {
 		flags |= flagEndHeaders
 	}
-	appendHeader(c.out.b[:start], len(block), frameHeaders, flags, id)
+	_ = appendHeader(c.out.b[:start], len(block), frameHeaders, flags, id) // over the one without length
 	for len(rest) > 0 {
 		n := min(len(rest), sendFrame)
 		flags = 0

@@ -92,8 +92,6 @@ func (c *Conn) failFrame(err error, reason string) {
 	code := ProtocolError
 	if e, ok := errors.AsType[http2.ConnectionError](err); ok {
 		code = ErrCode(e)
-	} else if errors.Is(err, http2.ErrFrameTooLarge) {
-		code = FrameSizeError
 	}
 	c.fail(code, reason)
 }

@@ -1,6 +1,9 @@
 package h2
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 func TestPrefacePrefix(t *testing.T) {
 	for _, c := range []struct {
@@ -143,5 +146,40 @@ func TestReading(t *testing.T) {
 	c.Backlog(0)
 	if !c.Reading() || c.Closing() {
 		t.Error("does not read again")
+	}
+}
+
+// TestProgress: what the driver's timers look at.
+func TestProgress(t *testing.T) {
+	h := &exchanger{}
+	p := &pair{client: NewClient(DefaultConfig(), h), server: NewServer(DefaultConfig(), h), chunk: whole}
+	hello := p.client.TakeOutput(nil)
+	if p.server.SettingsReceived() || p.server.SettingsAcked() || !p.server.Partial() || p.client.Partial() {
+		t.Error("a fresh connection has progressed")
+	}
+	if err := p.server.Feed(0, hello[:len(Preface)+5]); err != nil || !p.server.Partial() {
+		t.Errorf("half a SETTINGS frame: %v, partial %v", err, p.server.Partial())
+	}
+	if err := p.server.Feed(0, hello[len(Preface)+5:]); err != nil {
+		t.Fatal(err)
+	}
+	if !p.server.SettingsReceived() || p.server.SettingsAcked() || p.server.Partial() {
+		t.Error("SETTINGS arrived whole and unacknowledged")
+	}
+	p.client.Ping()
+	if p.client.PingsOpen() != 1 {
+		t.Error("the PING is not open")
+	}
+	p.move(t)
+	if !p.server.SettingsAcked() || !p.client.SettingsAcked() || p.client.PingsOpen() != 0 {
+		t.Error("not settled after everything was carried")
+	}
+	if err := p.server.Feed(0, []byte{0, 0, 1, byte(frameHeaders), 0, 0, 0, 0, 1, 0x82}); err != nil || !p.server.Partial() {
+		t.Errorf("a header block without its end: %v, partial %v", err, p.server.Partial())
+	}
+	p.client.FeedEOF()
+	p.client.Ping()
+	if err := p.client.Feed(0, []byte{0}); !errors.Is(err, ErrClosed) || p.client.PingsOpen() != 0 {
+		t.Errorf("after the end: %v", err)
 	}
 }

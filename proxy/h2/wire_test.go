@@ -25,6 +25,7 @@ type wire struct {
 }
 
 func newWire(t *testing.T) *wire {
+	t.Helper()
 	w := &wire{t: t, body: map[uint32]*bytes.Buffer{}}
 	w.fr = http2.NewFramer(&w.buf, nil)
 	w.fr.AllowIllegalWrites = true
@@ -111,21 +112,22 @@ func render(f http2.Frame) string {
 	id := f.Header().StreamID
 	switch f := f.(type) {
 	case *http2.MetaHeadersFrame:
-		line := fmt.Sprintf("HEADERS %d", id)
+		var line strings.Builder
+		fmt.Fprintf(&line, "HEADERS %d", id)
 		for _, h := range f.Fields {
 			v := h.Value
 			if len(v) > 40 {
 				v = fmt.Sprintf("(%d bytes)", len(v))
 			}
-			line += " " + h.Name + "=" + v
+			line.WriteString(" " + h.Name + "=" + v)
 			if h.Sensitive {
-				line += "(sensitive)"
+				line.WriteString("(sensitive)")
 			}
 		}
 		if f.StreamEnded() {
-			line += " end"
+			line.WriteString(" end")
 		}
-		return line
+		return line.String()
 	case *http2.RSTStreamFrame:
 		return fmt.Sprintf("RST_STREAM %d %v", id, f.ErrCode)
 	case *http2.GoAwayFrame:

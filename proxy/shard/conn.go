@@ -251,6 +251,7 @@ func (c *Conn) write(out []byte) {
 		}
 		if c.tryN == len(out) {
 			c.keep(out)
+			c.engine.Backlog(0) // there is room again: what waited for it moves, and says so by OnOutput
 			return
 		}
 		c.pending = out[c.tryN:]
