@@ -39,8 +39,8 @@ var selecting = [...]string{"accept", "accept-encoding", "accept-language"}
 // needed; in steady state it allocates nothing.
 //
 // Requests share a key when they differ only in the order of query parameters
-// (sorted by name, then value), in percent-encoding that means the same (RFC
-// 3986 section 6.2.2), or in the authority's case. Credentials enter as a
+// of different names, in percent-encoding that means the same (RFC 3986 section
+// 6.2.2), or in the authority's case. Credentials enter as a
 // digest: they are in neither the key nor the scratch afterwards.
 func (c *Cache) Key(dst []byte, q *Query, h Fields) CacheKey {
 	dst = append(dst[:0], 1) // version of this form
@@ -187,15 +187,10 @@ func appendQuery(dst, q []byte) []byte {
 	return dst[:end]
 }
 
-// paramLess orders parameters by name, then value.
+// paramLess orders parameters by name. Those of one name keep their order: to an
+// upstream that takes the first of two values it means something.
 func paramLess(a, b []byte) bool {
-	an, av, _ := bytes.Cut(a, []byte("="))
-	bn, bv, _ := bytes.Cut(b, []byte("="))
-	if c := bytes.Compare(an, bn); c != 0 {
-		return c < 0
-	}
-	if c := bytes.Compare(av, bv); c != 0 {
-		return c < 0
-	}
-	return len(a) < len(b) // "a" before "a="
+	an, _, _ := bytes.Cut(a, []byte("="))
+	bn, _, _ := bytes.Cut(b, []byte("="))
+	return bytes.Compare(an, bn) < 0
 }

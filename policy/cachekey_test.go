@@ -107,15 +107,15 @@ func TestKeyDiffers(t *testing.T) {
 	}
 }
 
-// Any order of any parameters gives one key, also of repeated ones; past
-// maxSorted it may give another, never a wrong one.
+// Any order of parameters of different names gives one key, and another order of
+// those of one name another key; past maxSorted nothing is sorted.
 func TestKeySortsQueries(t *testing.T) {
 	c := newCache(t, nil)
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, n := range []int{2, 3, 10, maxSorted} {
 		params := make([]string, n)
 		for i := range params {
-			params[i] = fmt.Sprintf("%c=%d", 'a'+r.IntN(4), r.IntN(30))
+			params[i] = fmt.Sprintf("p%d=%d", i, r.IntN(30))
 		}
 		v := plain.with(func(v *variant) { v.query = strings.Join(params, "&") })
 		want := v.build(c)
@@ -126,6 +126,13 @@ func TestKeySortsQueries(t *testing.T) {
 				t.Fatalf("%s: another key", v.query)
 			}
 		}
+	}
+	one, other := plain.with(func(v *variant) { v.query = "b=1&a=1&a=2" }), plain.with(func(v *variant) { v.query = "a=2&a=1&b=1" })
+	if same(one.build(c), other.build(c)) {
+		t.Error("two orders of a repeated parameter share a key")
+	}
+	if !same(one.build(c), plain.with(func(v *variant) { v.query = "a=1&b=1&a=2" }).build(c)) {
+		t.Error("a repeated parameter keeps others from being sorted")
 	}
 	long := strings.Repeat("b=1&a=2&", maxSorted)
 	if !same(plain.with(func(v *variant) { v.query = long }).build(c), plain.with(func(v *variant) { v.query = long }).build(c)) {
