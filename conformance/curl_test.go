@@ -62,21 +62,23 @@ func (a answer) want(t *testing.T, h2 bool) {
 func TestCurlGetsTheUpstreamsAnswer(t *testing.T) {
 	s, upstream := behind(t)
 	want := mustGet(t, http.DefaultClient, "http://"+upstream+query)
-	both(t, func(t *testing.T, h2 bool) {
-		a := curl(t, h2, s.url(query))
-		a.want(t, h2)
-		if !bytes.Equal(a.body, want) {
-			t.Errorf("GET body %q, upstream says %q", a.body, want)
-		}
-		a = curl(t, h2, "-H", "Content-Type: application/json", "-d", `{"tenant":"acme","metric":"uv"}`, s.url("/api/v2/metrics/query"))
-		a.want(t, h2)
-		if !bytes.Equal(a.body, want) {
-			t.Errorf("POST body %q, upstream says %q", a.body, want)
-		}
-		if a = curl(t, h2, "--head", s.url(query)); a.exit != nil || len(a.body) > 0 && !bytes.HasPrefix(a.body, []byte("HTTP/")) {
-			t.Errorf("HEAD: %v, body %q", a.exit, a.body)
-		}
-	})
+	for name, h2 := range protocols {
+		t.Run(name, func(t *testing.T) {
+			a := curl(t, h2, s.url(query))
+			a.want(t, h2)
+			if !bytes.Equal(a.body, want) {
+				t.Errorf("GET body %q, upstream says %q", a.body, want)
+			}
+			a = curl(t, h2, "-H", "Content-Type: application/json", "-d", `{"tenant":"acme","metric":"uv"}`, s.url("/api/v2/metrics/query"))
+			a.want(t, h2)
+			if !bytes.Equal(a.body, want) {
+				t.Errorf("POST body %q, upstream says %q", a.body, want)
+			}
+			if a = curl(t, h2, "--head", s.url(query)); a.exit != nil || len(a.body) > 0 && !bytes.HasPrefix(a.body, []byte("HTTP/")) {
+				t.Errorf("HEAD: %v, body %q", a.exit, a.body)
+			}
+		})
+	}
 }
 
 func TestLargeBodyEchoesIntact(t *testing.T) {
@@ -89,58 +91,64 @@ func TestLargeBodyEchoesIntact(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := sha256.Sum256(body)
-	both(t, func(t *testing.T, h2 bool) {
-		for _, c := range []struct{ name, header string }{
-			{"expect 100-continue", "Expect: 100-continue"}, // RFC 9110 section 10.1.1
-			{"no expectation", "Expect:"},
-			{"chunked", "Transfer-Encoding: chunked"}, // over HTTP/2 curl leaves the length away instead
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				for range soak(1, 50) {
-					a := curl(t, h2, "-H", c.header, "--data-binary", "@"+file, s.url("/api/v2/echo"))
-					a.want(t, h2)
-					if got := sha256.Sum256(a.body); got != want {
-						t.Fatalf("%d bytes came back with digest %x, sent %d with %x", len(a.body), got[:4], len(body), want[:4])
+	for name, h2 := range protocols {
+		t.Run(name, func(t *testing.T) {
+			for _, c := range []struct{ name, header string }{
+				{"expect 100-continue", "Expect: 100-continue"}, // RFC 9110 section 10.1.1
+				{"no expectation", "Expect:"},
+				{"chunked", "Transfer-Encoding: chunked"}, // over HTTP/2 curl leaves the length away instead
+			} {
+				t.Run(c.name, func(t *testing.T) {
+					for range soak(1, 50) {
+						a := curl(t, h2, "-H", c.header, "--data-binary", "@"+file, s.url("/api/v2/echo"))
+						a.want(t, h2)
+						if got := sha256.Sum256(a.body); got != want {
+							t.Fatalf("%d bytes came back with digest %x, sent %d with %x", len(a.body), got[:4], len(body), want[:4])
+						}
 					}
-				}
-			})
-		}
-	})
+				})
+			}
+		})
+	}
 }
 
 // TestTrailersArrive asks for a reply without a length: curl ends an HTTP/2
 // exchange at the announced length and never looks at trailers behind it.
 func TestTrailersArrive(t *testing.T) {
 	s, _ := behind(t)
-	both(t, func(t *testing.T, h2 bool) {
-		a := curl(t, h2, "-H", "TE: trailers", "-d", "four", s.url("/api/v2/echo?trailers=1&stream=1"))
-		a.want(t, h2)
-		if string(a.body) != "four" {
-			t.Errorf("body %q, want %q", a.body, "four")
-		}
-		// curl writes trailers behind the header's empty line.
-		_, trailers, _ := strings.Cut(a.headers, "\r\n\r\n")
-		if !strings.Contains(strings.ToLower(trailers), "x-echo-bytes: 4") {
-			t.Errorf("no trailer x-echo-bytes: 4 in\n%s", a.headers)
-		}
-	})
+	for name, h2 := range protocols {
+		t.Run(name, func(t *testing.T) {
+			a := curl(t, h2, "-H", "TE: trailers", "-d", "four", s.url("/api/v2/echo?trailers=1&stream=1"))
+			a.want(t, h2)
+			if string(a.body) != "four" {
+				t.Errorf("body %q, want %q", a.body, "four")
+			}
+			// curl writes trailers behind the header's empty line.
+			_, trailers, _ := strings.Cut(a.headers, "\r\n\r\n")
+			if !strings.Contains(strings.ToLower(trailers), "x-echo-bytes: 4") {
+				t.Errorf("no trailer x-echo-bytes: 4 in\n%s", a.headers)
+			}
+		})
+	}
 }
 
 func TestCutBodyNeverLooksWhole(t *testing.T) {
 	upstream := addrs(t, 1)[0]
 	startStats(t, upstream, []string{"acme"}, "--fault", "acme=partial")
 	s := startSidecar(t, nil, "--upstream", "http://"+upstream)
-	both(t, func(t *testing.T, h2 bool) {
-		for _, path := range []string{query, "/api/v2/echo?tenant=acme"} {
-			args := []string{s.url(path)}
-			if strings.Contains(path, "echo") {
-				args = append(args, "-d", strings.Repeat("x", 100_000))
+	for name, h2 := range protocols {
+		t.Run(name, func(t *testing.T) {
+			for _, path := range []string{query, "/api/v2/echo?tenant=acme"} {
+				args := []string{s.url(path)}
+				if strings.Contains(path, "echo") {
+					args = append(args, "-d", strings.Repeat("x", 100_000))
+				}
+				if a := curl(t, h2, args...); a.exit == nil && a.status == ok(h2) {
+					t.Errorf("%s: the upstream sent half a body and curl took %d bytes for a whole 200", path, len(a.body))
+				}
 			}
-			if a := curl(t, h2, args...); a.exit == nil && a.status == ok(h2) {
-				t.Errorf("%s: the upstream sent half a body and curl took %d bytes for a whole 200", path, len(a.body))
-			}
-		}
-	})
+		})
+	}
 }
 
 func TestWebsocketIsRefusedClearly(t *testing.T) {

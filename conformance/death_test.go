@@ -91,6 +91,7 @@ func watch(t *testing.T, s *sidecar, want map[string][]byte) *watcher {
 
 // ask asks once and counts the answer.
 func (w *watcher) ask(t *testing.T, c *http.Client, url string, want []byte) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Error(err)

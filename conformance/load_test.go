@@ -12,17 +12,19 @@ import (
 
 func TestH2LoadLosesNothing(t *testing.T) {
 	s, _ := behind(t)
-	both(t, func(t *testing.T, h2 bool) {
-		r := load.Run{Addr: s.addr, Paths: []string{query, "/api/v2/metrics/query?tenant=globex&metric=pv"}, Requests: soak(20_000, 2_000_000), Clients: 8, Streams: 32, HTTP1: !h2, CPU: -1}
-		if !h2 {
-			r.Streams = 1 // no pipelining: that is how clients use HTTP/1.1
-		}
-		res, err := r.Do(deadline(t, time.Duration(soak(1, 20))*time.Minute))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%d requests, %.0f a second, 0 failed", res.OK, res.PerSecond)
-	})
+	for name, h2 := range protocols {
+		t.Run(name, func(t *testing.T) {
+			r := load.Run{Addr: s.addr, Paths: []string{query, "/api/v2/metrics/query?tenant=globex&metric=pv"}, Requests: soak(20_000, 2_000_000), Clients: 8, Streams: 32, HTTP1: !h2, CPU: -1}
+			if !h2 {
+				r.Streams = 1 // no pipelining: that is how clients use HTTP/1.1
+			}
+			res, err := r.Do(deadline(t, time.Duration(soak(1, 20))*time.Minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d requests, %.0f a second, 0 failed", res.OK, res.PerSecond)
+		})
+	}
 }
 
 func TestNghttpSeesCleanFrames(t *testing.T) {

@@ -86,7 +86,7 @@ func receive(t *testing.T, endpoint string, traces *consumertest.TracesSink, met
 	}
 	t.Cleanup(func() {
 		for _, stop := range []func(context.Context) error{tr.Shutdown, mr.Shutdown, lr.Shutdown} {
-			if err := stop(context.Background()); err != nil { //nolint:usetesting // t.Context is over in a cleanup
+			if err := stop(context.Background()); err != nil { // t.Context is over in a cleanup
 				t.Error(err)
 			}
 		}

@@ -149,9 +149,8 @@ func client(t *testing.T, h2 bool) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-// both runs f as a subtest for each protocol that a client may speak.
-func both(t *testing.T, f func(t *testing.T, h2 bool)) {
-	t.Helper()
-	t.Run("h2c", func(t *testing.T) { f(t, true) })
-	t.Run("h1", func(t *testing.T) { f(t, false) })
+// protocols yields the protocols a client may speak: name, and whether it is
+// HTTP/2.
+func protocols(yield func(name string, h2 bool) bool) {
+	_ = yield("h2c", true) && yield("h1", false)
 }

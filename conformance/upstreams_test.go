@@ -37,12 +37,6 @@ http {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The workers' user must reach the folder when the tests run as root.
-	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	listening(t, tool(t, "nginx", "-e", "stderr", "-p", dir, "-c", conf), addr)
 	return addr
 }
@@ -86,23 +80,25 @@ func TestRealServersBehindIt(t *testing.T) {
 			s := startSidecar(t, nil, "--upstream", c.scheme+"://"+addr)
 			direct := client(t, c.h2 != "")
 			want := mustGet(t, direct, "http://"+addr+"/query.json")
-			both(t, func(t *testing.T, h2 bool) {
-				through := client(t, h2)
-				if got := mustGet(t, through, s.url("/query.json")); !bytes.Equal(got, want) {
-					t.Errorf("%d bytes through the sidecar, %d directly", len(got), len(want))
-				}
-				status, body, err := get(deadline(t, within), through, s.url("/down"))
-				if err != nil || status != http.StatusServiceUnavailable || !bytes.HasPrefix(body, []byte("down")) {
-					t.Errorf("the upstream's own 503 became %d %q, %v", status, body, err)
-				}
-				r := load.Run{Addr: s.addr, Paths: []string{"/query.json"}, Requests: soak(1000, 100_000), Clients: 4, Streams: 8, HTTP1: !h2, CPU: -1}
-				if !h2 {
-					r.Streams = 1
-				}
-				if _, err := r.Do(deadline(t, time.Duration(soak(1, 10))*time.Minute)); err != nil {
-					t.Error(err)
-				}
-			})
+			for name, h2 := range protocols {
+				t.Run(name, func(t *testing.T) {
+					through := client(t, h2)
+					if got := mustGet(t, through, s.url("/query.json")); !bytes.Equal(got, want) {
+						t.Errorf("%d bytes through the sidecar, %d directly", len(got), len(want))
+					}
+					status, body, err := get(deadline(t, within), through, s.url("/down"))
+					if err != nil || status != http.StatusServiceUnavailable || !bytes.HasPrefix(body, []byte("down")) {
+						t.Errorf("the upstream's own 503 became %d %q, %v", status, body, err)
+					}
+					r := load.Run{Addr: s.addr, Paths: []string{"/query.json"}, Requests: soak(1000, 100_000), Clients: 4, Streams: 8, HTTP1: !h2, CPU: -1}
+					if !h2 {
+						r.Streams = 1
+					}
+					if _, err := r.Do(deadline(t, time.Duration(soak(1, 10))*time.Minute)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
 		})
 	}
 }
@@ -139,25 +135,27 @@ func TestPrometheusBehindIt(t *testing.T) {
 		"/api/v1/label/job/values",
 		"/api/v1/query?query=" + url.QueryEscape(`sum(`), // 400 with an explanation
 	}
-	both(t, func(t *testing.T, h2 bool) {
-		through := client(t, h2)
-		for _, path := range paths {
-			wantStatus, want, err := get(deadline(t, within), http.DefaultClient, "http://"+addr+path)
-			if err != nil {
-				t.Fatal(err)
+	for name, h2 := range protocols {
+		t.Run(name, func(t *testing.T) {
+			through := client(t, h2)
+			for _, path := range paths {
+				wantStatus, want, err := get(deadline(t, within), http.DefaultClient, "http://"+addr+path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if bytes.Contains(want, []byte(`"result":[]`)) {
+					t.Fatalf("%s is answered with nothing even directly: the comparison is empty", path)
+				}
+				status, got, err := get(deadline(t, within), through, s.url(path))
+				if err != nil || status != wantStatus || !bytes.Equal(got, want) {
+					t.Errorf("%s: %d %.200s, %v; directly %d %.200s", path, status, got, err, wantStatus, want)
+				}
 			}
-			if bytes.Contains(want, []byte(`"result":[]`)) {
-				t.Fatalf("%s is answered with nothing even directly: the comparison is empty", path)
+			a := curl(t, h2, "--data-urlencode", "query=vector(42)", "--data-urlencode", "time="+at, s.url("/api/v1/query"))
+			a.want(t, h2)
+			if !bytes.Contains(a.body, []byte(`"42"]`)) {
+				t.Errorf("POST query: %s", a.body)
 			}
-			status, got, err := get(deadline(t, within), through, s.url(path))
-			if err != nil || status != wantStatus || !bytes.Equal(got, want) {
-				t.Errorf("%s: %d %.200s, %v; directly %d %.200s", path, status, got, err, wantStatus, want)
-			}
-		}
-		a := curl(t, h2, "--data-urlencode", "query=vector(42)", "--data-urlencode", "time="+at, s.url("/api/v1/query"))
-		a.want(t, h2)
-		if !bytes.Contains(a.body, []byte(`"42"]`)) {
-			t.Errorf("POST query: %s", a.body)
-		}
-	})
+		})
+	}
 }

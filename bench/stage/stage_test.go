@@ -32,8 +32,8 @@ func TestOfAttributesByTheInnermostKnownFunction(t *testing.T) {
 		},
 	}
 	want := map[string]float64{
-		"system calls: write": 40, "frames (h2)": 20, "header compression (HPACK)": 10,
-		"memory: allocation": 10, "policy": 15, stage.Other: 5,
+		"system calls: write": 40, "frames (h2)": 20, "header compression: decode": 10,
+		"memory: allocation": 10, "policy: breakers and degrade order": 15, stage.Other: 5,
 	}
 	got := stage.Of(p)
 	if len(got) != len(want) {

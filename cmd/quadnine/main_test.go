@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"quadnine": func() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) },
+		"quadnine": main,
 	})
 }
 
@@ -26,7 +26,7 @@ func TestExitCodes(t *testing.T) {
 		exitShort: {"healthcheck", "--admin", "127.0.0.1:1"},
 	} {
 		var out, errs bytes.Buffer
-		if got := execute(args, &out, &errs); got != want {
+		if got := execute(t.Context(), args, &out, &errs); got != want {
 			t.Errorf("%v: exit %d, want %d (%s)", args, got, want, errs.String())
 		}
 	}
@@ -35,7 +35,7 @@ func TestExitCodes(t *testing.T) {
 func TestPortInUse(t *testing.T) {
 	s := newStand(t, standConfig{})
 	var out, errs bytes.Buffer
-	code := execute([]string{"run", "--upstream", "http://127.0.0.1:1", "--admin", "127.0.0.1:0", "--listen", s.side.Addr()}, &out, &errs)
+	code := execute(t.Context(), []string{"run", "--upstream", "http://127.0.0.1:1", "--admin", "127.0.0.1:0", "--listen", s.side.Addr()}, &out, &errs)
 	if code != exitFailure || !strings.Contains(errs.String(), "address already in use: is another program on that port? choose another with --listen") {
 		t.Fatalf("exit %d, stderr %q", code, errs.String())
 	}

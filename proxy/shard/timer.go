@@ -30,8 +30,13 @@ const (
 	tick          = int64(time.Millisecond)
 	levelBits     = 6
 	slotsPerLevel = 1 << levelBits
-	levels        = 6 // 64^6 ms: more than two years
-	maxTicks      = 1<<(levelBits*levels) - 1
+	levels        = 6 // 63*64^5 ms: more than two years
+
+	// maxTicks is how far ahead a timer is queued; one that is further is queued
+	// again when it comes to that. One slot of the top level short of a whole
+	// round: past it, a timer could land in the slot of the current digit, which
+	// is due at once, for ever.
+	maxTicks = (slotsPerLevel - 1) << (levelBits * (levels - 1))
 	firing        = int16(-1)
 )
 
@@ -41,6 +46,7 @@ const (
 // first occupied slot of the lowest occupied level is the next one due.
 type wheel struct {
 	now      int64 // ticks processed
+	target   int64 // ticks that advance is on its way to: what it arms is due later
 	occupied [levels]uint64
 	slots    [levels * slotsPerLevel]*Timer
 	fire     *Timer // the list being fired
@@ -68,8 +74,11 @@ func (w *wheel) stop(t *Timer) {
 }
 
 func (w *wheel) insert(t *Timer) {
-	when := (t.deadline + tick - 1) / tick // never early
-	when = min(max(when, w.now+1), w.now+maxTicks)
+	when := t.deadline / tick
+	if t.deadline%tick > 0 {
+		when++ // never early; rounding up by adding first would overflow
+	}
+	when = min(max(when, w.now+1, w.target+1), w.now+maxTicks)
 	t.when = when
 	level := (63 - bits.LeadingZeros64(uint64(w.now^when)|(slotsPerLevel-1))) / levelBits
 	level = min(level, levels-1)
@@ -135,6 +144,7 @@ func (w *wheel) deadline() (int64, bool) {
 // advance fires what is due at now (ns).
 func (w *wheel) advance(now int64) {
 	to := now / tick
+	w.target = to
 	for {
 		due, level, index, ok := w.next()
 		if !ok || due > to {
@@ -159,4 +169,5 @@ func (w *wheel) advance(now int64) {
 		}
 	}
 	w.now = max(w.now, to)
+	w.target = w.now
 }
