@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,6 +51,10 @@ func TestUpstreamsDieAndReturn(t *testing.T) {
 		w.end(t)
 	}
 }
+
+// degraded is what a stale answer must say: the step, the true reason and the
+// age in seconds.
+var degraded = regexp.MustCompile(`^stale; reason=[a-z0-9-]+; age=\d+$`)
 
 // startAll starts one statistics service at each address; the same seed gives
 // every life of it the same data.
@@ -113,6 +118,9 @@ func (w *watcher) ask(t *testing.T, c *http.Client, url string, want []byte) {
 			}
 		}
 	case res.Header.Get("X-Quadnine-Degraded") != "":
+		if d := res.Header.Get("X-Quadnine-Degraded"); !degraded.MatchString(d) {
+			t.Errorf("%s: x-quadnine-degraded: %q, want %s", url, d, degraded)
+		}
 		w.stale.Add(1)
 	default:
 		w.fresh.Add(1)

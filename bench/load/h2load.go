@@ -17,6 +17,10 @@ type Run struct {
 	Streams  int      // open at once on each connection
 	HTTP1    bool     // HTTP/1.1 instead of HTTP/2 with prior knowledge
 	CPU      int      // the CPU h2load is bound to; -1: none
+
+	// WindowBits makes the client's windows 2^WindowBits-1 bytes, for a stream
+	// and for a connection; 0 leaves h2load's 1 GiB.
+	WindowBits int
 }
 
 // Do runs h2load to its end. It is an error when one request got another
@@ -39,6 +43,10 @@ func (r Run) Start() (*proc.Proc, error) {
 	args := []string{"-n", strconv.Itoa(r.Requests), "-c", strconv.Itoa(r.Clients), "-m", strconv.Itoa(r.Streams)}
 	if r.HTTP1 {
 		args = append(args, "--h1")
+	}
+	if r.WindowBits > 0 {
+		w := strconv.Itoa(r.WindowBits)
+		args = append(args, "-w", w, "-W", w)
 	}
 	if len(r.Paths) == 0 {
 		args = append(args, "http://"+r.Addr+"/")

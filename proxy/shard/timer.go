@@ -37,7 +37,7 @@ const (
 	// round: past it, a timer could land in the slot of the current digit, which
 	// is due at once, for ever.
 	maxTicks = (slotsPerLevel - 1) << (levelBits * (levels - 1))
-	firing        = int16(-1)
+	firing   = int16(-1)
 )
 
 // wheel is a hierarchical timer wheel (Varghese and Lauck, 1987). A timer lies
@@ -161,7 +161,7 @@ func (w *wheel) advance(now int64) {
 		for w.fire != nil {
 			t := w.fire
 			w.unlink(t)
-			if t.deadline > now {
+			if t.deadline > now || t.when > to { // moved later, or armed by this advance
 				w.insert(t)
 				continue
 			}

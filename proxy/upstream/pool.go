@@ -47,6 +47,7 @@ type Pool struct {
 	dial   Dialer
 	events Events
 	hosts  map[*Endpoint]*host
+	due    []*host
 	h2     h2.Config
 	h1     h1.Config
 	ctx    context.Context // ends every dial
@@ -57,10 +58,12 @@ type Pool struct {
 // after the shard has stopped.
 func NewPool(s *shard.Shard, dial Dialer, events Events) *Pool {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Pool{
+	p := &Pool{
 		shard: s, dial: dial, events: events, hosts: make(map[*Endpoint]*host),
 		h2: h2.DefaultConfig(), h1: h1.DefaultConfig(), ctx: ctx, cancel: cancel,
 	}
+	s.BeforeFlush(p.serveDue)
+	return p
 }
 
 // Close abandons dials that are under way. Connections are the shard's to close.
@@ -122,11 +125,27 @@ func (p *Pool) Cancel(r *Request) {
 	}
 }
 
-// Done says that the request's stream is released.
+// Done says that the request's stream is released. Requests that waited for room
+// on its connection are served at the end of the wake-up.
 func (p *Pool) Done(r *Request) {
-	if r.Endpoint != nil {
-		r.Endpoint.active.Add(-1)
-		r.Endpoint = nil
+	if r.Endpoint == nil {
+		return
+	}
+	r.Endpoint.active.Add(-1)
+	r.Endpoint = nil
+	if h := r.host; h.first != nil && !h.due {
+		h.due = true
+		p.due = append(p.due, h)
+	}
+}
+
+// serveDue gives the room that became free in this wake-up to who waits for it.
+func (p *Pool) serveDue() {
+	for len(p.due) > 0 {
+		h := p.due[len(p.due)-1]
+		p.due = p.due[:len(p.due)-1]
+		h.due = false
+		h.serve()
 	}
 }
 
@@ -142,6 +161,7 @@ type host struct {
 
 	first, last *Request
 	waiters     int
+	due         bool // on the pool's list of hosts with room for who waits
 }
 
 func (h *host) enqueue(r *Request) {
