@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", UpdateScripts: os.Getenv("UPDATE") != ""})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Cmds: modelCommands, UpdateScripts: os.Getenv("UPDATE") != ""})
 }
 
 func TestExitCodes(t *testing.T) {

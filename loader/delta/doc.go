@@ -1,0 +1,57 @@
+// Package delta holds the formats of a model version on its way: the safetensors
+// file (Safetensors), the delta that turns one into the next (Delta), the drop
+// that carries them (Manifest, Drop), their roots and signatures.
+//
+// It works on bytes: it maps nothing, watches nothing and starts nothing that
+// outlives a call. Every length, offset, order and overlap in a file is checked
+// before it is used, so that what Parse returns can be mapped without a look back.
+//
+// # Roots
+//
+// A range of n bytes is cut into blocks of 16 KiB. A leaf is the BLAKE3-256 of a
+// block, the root the BLAKE3-256 of
+//
+//	"quadnine.root.v1\0" ‖ n as uint64 ‖ leaf 0 ‖ leaf 1 ‖ …
+//
+// All integers in all formats are little-endian.
+//
+// # The .qd file
+//
+// A header of 4 KiB, the table at byte 4096, zeros up to the next page, the
+// payload, nothing else. The header:
+//
+//	 0  8 magic "QDELTA1\0"        104  8 payload size
+//	 8  4 format version, 1        112 32 payload root
+//	12  4 block size, 16384        144  8 table offset, 4096
+//	16  8 base size                152  8 table size
+//	24 32 base root                160 32 table root
+//	56  8 target size              192  4 number of entries
+//	64 32 target root              196  4 number of extents, of all entries
+//	96  8 payload offset           200 32 BLAKE3-256 of the header with this field zero
+//	                               232    zeros
+//
+// The table holds the entries one after the other, each 32 bytes, its name, its
+// extents of 24 bytes:
+//
+//	entry   kind u8 (1 REF, 2 PAGES, 3 WHOLE) · 0 u8 · name length u16 · extents u32
+//	        · target offset u64 · length u64 · source offset u64
+//	extent  offset in the entry u64 · length u64 · payload offset u64
+//
+// Entries cover the target from its first byte to its last, without gap or
+// overlap. The source is the base for REF and PAGES, the payload for WHOLE.
+// Payload offsets count from the payload's first byte; they grow with the table,
+// with less than a page of padding before each piece and none after the last.
+//
+// What makes a delta mappable: of a PAGES entry the base offset, the extents'
+// offsets and their payload offsets are multiples of 4096, and so are the
+// extents' lengths, except that of one that ends with its entry. A WHOLE entry of
+// a page or more has its payload offset and its target offset congruent modulo
+// 4096. A tensor that begins or ends within a page becomes several entries of its
+// name: the edges, shorter than a page, are REF or WHOLE.
+//
+// # Concurrency
+//
+// Values are plain and safe to read from any goroutine once built. Functions
+// that take Options hash and compare with Options.Workers goroutines, all ended
+// when they return; Options.Progress is called from any of them.
+package delta

@@ -1,0 +1,163 @@
+package loader
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/quadnine/quadnine/loader/delta"
+)
+
+// blob is a file of a version: a full safetensors file or a delta.
+type blob struct {
+	f    *os.File
+	name string // for people
+	size int64
+}
+
+// image is a version that was read and checked: what to map. It does not change
+// once built.
+type image struct {
+	manifest *delta.Manifest
+	origin   origin
+	dir      string // in the store
+	blob     *blob
+	delta    *delta.Delta // nil for a full file
+	base     *image       // nil for a full file
+	size     int64        // of the whole version
+	segments []segment
+	tensors  []delta.Tensor
+	byName   map[string]int
+	parts    []window // header and tensors, in file order
+}
+
+func (im *image) number() uint64 { return im.manifest.Version }
+
+// String returns "model@number".
+func (im *image) String() string { return fmt.Sprintf("%s@%d", im.manifest.Model, im.number()) }
+
+// build fills in what follows from manifest, blob, delta and base.
+func (im *image) build() error {
+	if im.delta == nil {
+		im.size = im.blob.size
+		im.segments = []segment{{0, im.size, im.blob, 0}}
+	} else {
+		if err := im.checkBase(); err != nil {
+			return err
+		}
+		im.size = im.delta.Header.TargetSize
+		im.segments = compose(im.base.segments, im.delta, im.blob)
+	}
+	st, err := delta.ParseSafetensors(im, im.size)
+	if err != nil {
+		return fmt.Errorf("%s: %w", im.blob.name, err)
+	}
+	im.tensors = st.Tensors
+	im.byName = make(map[string]int, len(st.Tensors))
+	im.parts = append(im.parts, window{from: 0, to: st.DataOff})
+	for i, t := range st.Tensors {
+		im.byName[t.Name] = i
+		if t.Len > 0 {
+			im.parts = append(im.parts, window{from: t.Off, to: t.Off + t.Len})
+		}
+	}
+	return nil
+}
+
+func (im *image) checkBase() error {
+	h := &im.delta.Header
+	if err := im.manifest.CheckHeader(h); err != nil {
+		return fmt.Errorf("%s: %w", im.blob.name, err)
+	}
+	if im.base == nil || h.BaseRoot != im.base.manifest.TargetRoot || h.BaseSize != im.base.size {
+		return fmt.Errorf("%s: %w", im.blob.name, errBaseMissing)
+	}
+	return nil
+}
+
+// ReadAt reads the version's bytes from the files.
+func (im *image) ReadAt(p []byte, off int64) (int, error) {
+	n := int64(len(p))
+	if off < 0 || off > im.size {
+		return 0, io.EOF
+	}
+	short := n > im.size-off
+	if short {
+		n = im.size - off
+	}
+	if err := read(im.segments, p[:n], off); err != nil {
+		return 0, err
+	}
+	if short {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}
+
+// chain yields im and every image below it.
+func (im *image) chain(yield func(*image) bool) {
+	for ; im != nil; im = im.base {
+		if !yield(im) {
+			return
+		}
+	}
+}
+
+// compose returns the segments of a target: the base's own ones where the delta
+// refers to it, so that a chain of deltas costs no more than one.
+func compose(base []segment, d *delta.Delta, b *blob) (out []segment) {
+	add := func(s segment) {
+		if n := len(out); n > 0 {
+			l := &out[n-1]
+			if l.blob == s.blob && l.src+l.n == s.src && l.off+l.n == s.off {
+				l.n += s.n
+				return
+			}
+		}
+		out = append(out, s)
+	}
+	fromBase := func(target, src, n int64) {
+		for _, s := range clip(base, src, src+n) {
+			add(segment{target + s.off - src, s.n, s.blob, s.src})
+		}
+	}
+	payload := d.Header.PayloadOffset
+	for i := range d.Entries {
+		e := &d.Entries[i]
+		if e.Kind == delta.Whole {
+			add(segment{e.TargetOff, e.Len, b, payload + e.PayloadOff})
+			continue
+		}
+		done := int64(0)
+		for _, x := range e.Extents {
+			fromBase(e.TargetOff+done, e.BaseOff+done, x.Off-done)
+			add(segment{e.TargetOff + x.Off, x.Len, b, payload + x.PayloadOff})
+			done = x.Off + x.Len
+		}
+		fromBase(e.TargetOff+done, e.BaseOff+done, e.Len-done)
+	}
+	return out
+}
+
+// prove checks the whole version as it is mapped: against the base's leaves and
+// the blocks that changed, or, for a full file, which was hashed on its way in,
+// against its own leaves. It returns the leaves and the bytes that were read.
+func (im *image) prove(ctx context.Context, v *Version, baseLeaves, own delta.Leaves, o delta.Options) (delta.Leaves, int64, error) {
+	leaves, n := own, int64(0)
+	if im.delta != nil {
+		var err error
+		leaves, n, err = im.delta.TargetLeaves(ctx, baseLeaves, mapped{v}, o)
+		if err != nil {
+			return nil, n, fmt.Errorf("whole-version proof: %w", err)
+		}
+	}
+	got, err := delta.RootFromLeaves(im.size, leaves)
+	if err != nil {
+		return nil, n, fmt.Errorf("whole-version proof: %w", err)
+	}
+	if want := im.manifest.TargetRoot; got != want {
+		return nil, n, &delta.MismatchError{What: "the version", Who: "the manifest", Got: got, Want: want}
+	}
+	return leaves, n, nil
+}

@@ -1,0 +1,321 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/quadnine/quadnine/loader/delta"
+)
+
+// Mode says where a version's bytes stay.
+type Mode string
+
+// The modes.
+const (
+	Copy    Mode = "copy"    // copied into the store while they are hashed: nobody else can change them
+	InPlace Mode = "inplace" // left in the drop, which must be read-only and stay
+)
+
+// ingest reads one drop on the worker.
+type ingest struct {
+	store *store
+	cand  Candidate
+	mf    *delta.Manifest
+	raw   []byte // the manifest's bytes
+	mode  Mode
+	keys  []*delta.PublicKey
+	hash  delta.Options
+	base  *image // nil when there is none or it is missing
+	from  origin
+}
+
+// readManifest reads a drop's manifest.
+func readManifest(c Candidate) (raw []byte, mf *delta.Manifest, err error) {
+	root, err := c.Open()
+	if err != nil {
+		return nil, nil, escape(err)
+	}
+	defer closeRoot(root)
+	f, fi, err := openRegular(root, delta.ManifestName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%w: %w", errNotCommitted, err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	const most = 1 << 20
+	if fi.Size() > most {
+		return nil, nil, fmt.Errorf("%s: has %d bytes, at most %d are read: %w", delta.ManifestName, fi.Size(), most, ErrSize)
+	}
+	if raw, err = io.ReadAll(io.LimitReader(f, most)); err != nil {
+		return nil, nil, err
+	}
+	mf, err = delta.ParseManifest(delta.ManifestName, raw)
+	return raw, mf, err
+}
+
+// openRegular opens a file of a drop, which must not lead out of it nor be
+// anything but a file: opening a pipe would wait for its writer.
+func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
+	fi, err := root.Stat(name)
+	if err != nil {
+		return nil, nil, escape(err)
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("%s: is no regular file (%v)", name, fi.Mode().Type())
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, nil, escape(err)
+	}
+	if fi, err = f.Stat(); err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, fi, nil
+}
+
+// escape names the error that os.Root has no name for.
+func escape(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok && strings.Contains(e.Err.Error(), "escapes") {
+		return fmt.Errorf("%w: %w", ErrEscapes, err)
+	}
+	return err
+}
+
+// run brings the drop into the store and returns its image.
+func (in *ingest) run(ctx context.Context) (im *image, err error) {
+	root, err := in.cand.Open()
+	if err != nil {
+		return nil, escape(err)
+	}
+	defer closeRoot(root)
+	use, err := in.choose(root)
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(in.store.path("tmp"), "drop")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp) // nothing is left there once it was moved
+	im = &image{manifest: in.mf, base: in.base, origin: in.from}
+	im.origin.Role, im.origin.Ingested = use.Role, use.Size
+	if use.Role == delta.RoleFull {
+		im.base = nil
+	}
+	defer func() {
+		if err != nil && im != nil && im.blob != nil {
+			im.blob.f.Close()
+		}
+	}()
+	leaves, err := in.bring(ctx, root, use, im, tmp)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.checkSignature(root, im); err != nil {
+		return nil, err
+	}
+	if err := im.build(); err != nil {
+		return nil, err
+	}
+	if leaves != nil {
+		if err := in.store.write(filepath.Join(tmp, leavesFile), leaves); err != nil {
+			return nil, err
+		}
+	}
+	err = errors.Join(
+		in.store.write(filepath.Join(tmp, manifestFile), in.raw),
+		in.store.writeJSON(filepath.Join(tmp, originFile), im.origin))
+	if err != nil {
+		return nil, err
+	}
+	im.dir, err = in.store.commit(tmp, in.mf.Model, in.mf.Version)
+	return im, err
+}
+
+// choose looks at the sizes of all files before any is read, and picks the one
+// to use: the delta when its base is here.
+func (in *ingest) choose(root *os.Root) (use delta.File, err error) {
+	for _, f := range in.mf.Files {
+		fi, err := root.Stat(f.Path)
+		if err != nil {
+			return use, escape(err)
+		}
+		if fi.Size() != f.Size {
+			return use, fmt.Errorf("%s: has %d bytes, the manifest says %d: cut off, or still being written when the manifest was renamed: %w", f.Path, fi.Size(), f.Size, ErrSize)
+		}
+	}
+	use, ok := in.mf.File(delta.RoleDelta)
+	if !ok || in.base == nil {
+		if use, ok = in.mf.File(delta.RoleFull); !ok {
+			return use, errBaseMissing
+		}
+	}
+	if in.mode == Copy {
+		const reserve = 16 << 20 // for state, leaves and manifest
+		if free, err := in.store.free(); err == nil && free < use.Size+reserve {
+			return use, fmt.Errorf("%s: takes %d bytes, the store's disk has %d left: %w", use.Path, use.Size, free, ErrDiskFull)
+		}
+	}
+	return use, nil
+}
+
+// bring opens the file to use, copied or in place, and checks its root before
+// any of it is mapped. leaves are those of a full file.
+func (in *ingest) bring(ctx context.Context, root *os.Root, use delta.File, im *image, tmp string) (leaves delta.Leaves, err error) {
+	f, fi, err := openRegular(root, use.Path)
+	if err != nil {
+		return nil, err
+	}
+	if in.mode == InPlace {
+		name := filepath.Join(in.cand.Dir, use.Path)
+		if name, err = filepath.Abs(name); err != nil {
+			return nil, err
+		}
+		im.origin.InPlace = name
+		im.blob = &blob{f, use.Path, fi.Size()}
+		if im.blob.size != use.Size {
+			return nil, fmt.Errorf("%s: has %d bytes, the manifest says %d: %w", use.Path, im.blob.size, use.Size, ErrSize)
+		}
+		return in.verify(ctx, use, im)
+	}
+	defer f.Close()
+	return in.copy(ctx, f, use, im, tmp)
+}
+
+// verify hashes what is to be mapped: the whole of a full file, the payload of a
+// delta.
+func (in *ingest) verify(ctx context.Context, use delta.File, im *image) (leaves delta.Leaves, err error) {
+	if use.Role == delta.RoleDelta {
+		if im.delta, err = delta.Parse(im.blob.f, im.blob.size); err != nil {
+			return nil, fmt.Errorf("%s: %w", use.Path, err)
+		}
+		if err := im.delta.VerifyPayload(ctx, in.hash); err != nil {
+			return nil, fmt.Errorf("%s: %w", use.Path, err)
+		}
+		return nil, nil
+	}
+	leaves, err = delta.LeavesOf(ctx, delta.Section(im.blob.f, im.blob.size), in.hash)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", use.Path, err)
+	}
+	return leaves, checkRoot(use, leaves)
+}
+
+// copy copies and hashes in one pass. What counts is the copy: the header and
+// table are read again from there.
+func (in *ingest) copy(ctx context.Context, f *os.File, use delta.File, im *image, tmp string) (leaves delta.Leaves, err error) {
+	skip := int64(0)
+	if use.Role == delta.RoleDelta {
+		h, err := delta.ParseHeader(f, use.Size)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", use.Path, err)
+		}
+		skip = h.PayloadOffset
+	}
+	name := filepath.Join(tmp, blobFile)
+	w, err := in.store.create(name)
+	if err != nil {
+		return nil, err
+	}
+	var h delta.Hasher
+	n, err := copyHashed(ctx, w, &h, f, skip)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return nil, fmt.Errorf("%s: copying: %w", use.Path, explain(err))
+	}
+	if n != use.Size {
+		return nil, fmt.Errorf("%s: %d bytes could be read, the manifest says %d: %w", use.Path, n, use.Size, ErrSize)
+	}
+	g, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	im.blob = &blob{g, use.Path, n}
+	if use.Role == delta.RoleFull {
+		leaves = h.Leaves()
+		return leaves, checkRoot(use, leaves)
+	}
+	if im.delta, err = delta.Parse(g, n); err != nil {
+		return nil, fmt.Errorf("%s: %w", use.Path, err)
+	}
+	if got, want := h.Root(), im.delta.Header.PayloadRoot; got != want || skip != im.delta.Header.PayloadOffset {
+		return nil, fmt.Errorf("%s: %w", use.Path, &delta.MismatchError{What: "payload", Who: "the header", Got: got, Want: want})
+	}
+	return nil, nil
+}
+
+func checkRoot(use delta.File, leaves delta.Leaves) error {
+	got, err := delta.RootFromLeaves(use.Size, leaves)
+	if err == nil && got != use.BLAKE3 {
+		err = &delta.MismatchError{What: "the file", Who: "the manifest", Got: got, Want: use.BLAKE3}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", use.Path, err)
+	}
+	return nil
+}
+
+// copyHashed copies all of r to w and shows h what comes after the first skip
+// bytes.
+func copyHashed(ctx context.Context, w, h io.Writer, r io.Reader, skip int64) (n int64, err error) {
+	buf := make([]byte, 256<<10) // stays in the core's cache between the write and the hash
+	for ctx.Err() == nil {
+		m, err := io.ReadFull(r, buf)
+		if m == 0 {
+			if errors.Is(err, io.EOF) {
+				return n, nil
+			}
+			return n, err
+		}
+		if _, err := w.Write(buf[:m]); err != nil {
+			return n, err
+		}
+		if from := max(skip-n, 0); from < int64(m) {
+			_, _ = h.Write(buf[from:m]) // a hash takes all
+		}
+		n += int64(m)
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return n, err
+		}
+	}
+	return n, context.Cause(ctx)
+}
+
+// checkSignature checks who made the drop, when a key is configured. A manifest
+// with a base is signed over its delta, even where the full file is used.
+func (in *ingest) checkSignature(root *os.Root, im *image) error {
+	if len(in.keys) == 0 {
+		return nil
+	}
+	var h *delta.Header
+	switch {
+	case im.delta != nil:
+		h = &im.delta.Header
+	case in.mf.Base != nil:
+		d, _ := in.mf.File(delta.RoleDelta)
+		f, fi, err := openRegular(root, d.Path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if h, err = delta.ParseHeader(f, fi.Size()); err != nil {
+			return fmt.Errorf("%s: %w", d.Path, err)
+		}
+	}
+	signed, err := in.mf.SignedRoot(h)
+	if err == nil {
+		err = delta.VerifySignature(in.keys, in.mf.Signature, signed)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	return nil
+}

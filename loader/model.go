@@ -1,0 +1,170 @@
+package loader
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// published is what leases are taken from: one value, replaced as a whole, so
+// that nobody ever sees a canary without the active version it is compared with.
+type published struct {
+	active, canary, standby *Version
+	percent                 float64 // of the callers, for the canary
+	share                   uint64  // the same, of 1<<32
+}
+
+// model is one model's versions.
+type model struct {
+	name    string
+	current atomic.Pointer[published] // stored under mu
+
+	mu       sync.Mutex // held for a few stores, never over input or output
+	active   *Version   // guarded by mu
+	canary   *Version   // guarded by mu
+	standby  *Version   // guarded by mu
+	override *float64   // guarded by mu; SetCanary's percentage
+	mapped   []*Version // guarded by mu; all that are not Freed
+	refused  map[uint64]Refusal
+
+	// Of the loader's goroutine:
+	busy   *drop // the drop whose version is not decided yet
+	images map[uint64]*image
+}
+
+func newModel(name string) *model {
+	m := &model{name: name, refused: make(map[uint64]Refusal), images: make(map[uint64]*image)}
+	m.current.Store(new(published))
+	return m
+}
+
+// enter moves v to a state. m.mu is held.
+func (m *model) enter(v *Version, next State) error {
+	if !v.state.Can(next) {
+		return fmt.Errorf("loader: %s cannot go from %s to %s", &v.info, v.state, next)
+	}
+	v.state, v.entered = next, now()
+	return nil
+}
+
+// publish shows readers what m.active, m.canary and m.standby are. m.mu is held.
+func (m *model) publish() {
+	p := &published{active: m.active, canary: m.canary, standby: m.standby}
+	if m.canary != nil {
+		p.percent = m.canary.info.Canary.Weight
+		if m.override != nil {
+			p.percent = *m.override
+		}
+		p.percent = min(max(p.percent, 0), 100)
+		p.share = uint64(math.Round(p.percent / 100 * (1 << 32)))
+	}
+	m.current.Store(p)
+}
+
+// acquire takes a lease on the version that draw falls to. A version that is
+// going away is out of sight before its last reference is: the second look finds
+// what replaced it.
+func (m *model) acquire(draw uint64) (Lease, error) {
+	for {
+		p := m.current.Load()
+		l := Lease{p.active, Active}
+		if p.canary != nil {
+			if draw>>32 < p.share {
+				l = Lease{p.canary, Canary}
+			}
+		}
+		if l.v == nil {
+			return Lease{}, fmt.Errorf("loader: %s: %w", m.name, ErrNoVersion)
+		}
+		if l.v.acquire() {
+			return l, nil
+		}
+		if m.current.Load() == p { // only after Close
+			return Lease{}, fmt.Errorf("loader: %s: %w", m.name, ErrNoVersion)
+		}
+	}
+}
+
+// pin takes a lease on one version, if it can be had.
+func (m *model) pin(number uint64) (Lease, error) {
+	p := m.current.Load()
+	for _, l := range []Lease{{p.active, Active}, {p.canary, Canary}, {p.standby, Standby}} {
+		if l.v != nil && l.v.info.Number == number && l.v.acquire() {
+			return l, nil
+		}
+	}
+	return Lease{}, fmt.Errorf("loader: %s@%d: %w", m.name, number, ErrNotServing)
+}
+
+// unload takes v out of use. Its reclaim time runs from here. m.mu is held, and
+// v is not published any more.
+func (m *model) unload(v *Version) error {
+	if err := m.enter(v, Unloading); err != nil {
+		return err
+	}
+	v.release()
+	return nil
+}
+
+// activate makes v, a pending version, the canary or the standby, the active
+// one. It returns the version that it replaces.
+func (m *model) activate(v *Version) (old *Version, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.enter(v, Active); err != nil {
+		return nil, err
+	}
+	old = m.active
+	drop := m.standby
+	m.active, m.standby = v, old
+	if m.canary == v {
+		m.canary = nil
+	}
+	m.publish()
+	if old != nil {
+		err = m.enter(old, Standby)
+	}
+	if drop != nil && drop != v && err == nil {
+		err = m.unload(drop)
+	}
+	return old, err
+}
+
+// offer makes v, a pending version, the canary.
+func (m *model) offer(v *Version) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.enter(v, Canary); err != nil {
+		return err
+	}
+	m.canary = v
+	m.publish()
+	return nil
+}
+
+// rollback takes version number away for good: the canary, or the active one,
+// for which the standby answers again. It returns which answers now. m.mu is
+// held.
+func (m *model) rollback(number uint64, reason string, at time.Time) (bad, to *Version, err error) {
+	switch {
+	case m.canary != nil && m.canary.info.Number == number:
+		bad, to = m.canary, m.active
+		m.canary = nil
+	case m.active != nil && m.active.info.Number == number:
+		if m.standby == nil {
+			return nil, nil, fmt.Errorf("loader: %s: %w", &m.active.info, ErrNoStandby)
+		}
+		bad, to = m.active, m.standby
+		if err := m.enter(to, Active); err != nil {
+			return nil, nil, err
+		}
+		m.active, m.standby = to, nil
+	default:
+		return nil, nil, fmt.Errorf("loader: %s@%d: %w", m.name, number, ErrNotServing)
+	}
+	m.publish()
+	m.refused[number] = Refusal{Root: bad.info.Root, Reason: reason, At: at}
+	return bad, to, m.unload(bad)
+}

@@ -1,0 +1,6 @@
+//go:build unix && !linux
+
+package loader
+
+// lower has no priority of single threads to set here.
+func lower() {}

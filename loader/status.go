@@ -1,0 +1,55 @@
+package loader
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Status is a version and where it is in its life, for /models.
+type Status struct {
+	Info
+
+	State  State
+	Since  time.Time // when it came to be in State
+	Leases int64
+	Faults int64   // reads that failed
+	Weight float64 // percent of the callers; of a canary
+}
+
+// Models returns the models' names, sorted.
+func (l *Loader) Models() []string { return slices.Sorted(maps.Keys(*l.models.Load())) }
+
+// Versions returns the versions of a model that take memory, by number.
+func (l *Loader) Versions(model string) (out []Status) {
+	m := (*l.models.Load())[model]
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, v := range m.mapped {
+		s := Status{Info: v.info, State: v.state, Since: v.entered, Leases: v.refs.Load(), Faults: v.faults.Load()}
+		if v.state != Unloading && v.state != Failed {
+			s.Leases-- // the loader's own
+		}
+		if v == m.canary {
+			s.Weight = m.current.Load().percent
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Number, b.Number) })
+	return out
+}
+
+// Refused returns the versions of a model that were rolled back, and why.
+func (l *Loader) Refused(model string) map[uint64]Refusal {
+	m := (*l.models.Load())[model]
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.refused)
+}
