@@ -107,7 +107,7 @@ func TestDeadEndpointIsPassedOver(t *testing.T) {
 
 func TestTimeoutsBlameTheRightSide(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, snapshot.Source{Timeout: 2 * time.Second})
+		r := newRig(t, snapshot.Source{Timeout: 2 * time.Second, Idle: 10 * time.Second})
 		r.app("app:80", func(_ http.ResponseWriter, req *http.Request) {
 			_, _ = io.Copy(io.Discard, req.Body)
 			<-req.Context().Done()

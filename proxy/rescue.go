@@ -18,12 +18,7 @@ func (x *Exchange) rescue() int {
 		x.gone = true
 		return atRespond
 	}
-	if why := policy.ReasonOf(err); err.Origin == quadnine.Upstream && !x.toPeer && countsAgainstKey(why) {
-		x.observe(policy.Failure, why)
-		if e := x.want.Endpoint; e != nil {
-			e.Failed()
-		}
-	}
+	x.blame(err)
 	if x.firstErr == nil || !x.toPeer {
 		x.firstErr = err
 	}
@@ -49,6 +44,19 @@ func (x *Exchange) rescue() int {
 	return atRespond
 }
 
+// blame records err with the key's breaker and the endpoint where it is their
+// doing, and not a peer's.
+func (x *Exchange) blame(err *quadnine.Error) {
+	why := policy.ReasonOf(err)
+	if err.Origin != quadnine.Upstream || x.toPeer || !countsAgainstKey(why) {
+		return
+	}
+	x.observe(policy.Failure, why)
+	if e := x.want.Endpoint; e != nil {
+		e.Failed()
+	}
+}
+
 // countsAgainstKey reports whether a failure says something of the key. A refused
 // connection says that the app is down, which is the cluster breaker's matter:
 // it must not open 65,536 keys.
@@ -64,7 +72,7 @@ func countsAgainstKey(r policy.Reason) bool {
 // nextStep asks policy which degrade step comes next.
 func (x *Exchange) nextStep() policy.Step {
 	return policy.Next(policy.Possible{
-		Peer:  x.loop.server.peers != nil && !x.asked,
+		Peer:  x.loop.server.peers != nil && !x.asked && !x.late(),
 		Hop:   x.hop,
 		Fresh: x.replayable(),
 		Stale: x.storable,
@@ -92,7 +100,6 @@ func (x *Exchange) askPeer() {
 	x.cluster = l.server.peers
 	x.want.Tried, x.tries = 0, 0
 	x.sentHead, x.headSeen, x.upEnded, x.upHasTr, x.holding = false, false, false, false, false
-	x.body = x.body[:0]
 	x.upOwed = 0
 	x.req.Set(hopHeader, "1")
 	x.touch()
