@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -197,9 +198,7 @@ func TestKeysAreTheProtoFields(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for m, fields := range protoFields(string(text)) {
-			messages[m] = fields
-		}
+		maps.Copy(messages, protoFields(string(text)))
 	}
 	structs := map[string]any{"TenantBreaker": TenantBreaker{}, "ResponseCache": ResponseCache{}, "KeySource": SourceOne{}, "PathSegment": PathSegment{}, "GrpcMethod": GrpcMethod{}}
 	for name, fields := range messages {

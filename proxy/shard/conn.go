@@ -202,7 +202,7 @@ func (a arrival) Receive(*Mail) {
 		c.close(c.cause)
 	case err != nil:
 		c.ended(err)
-	case c.lingering || c.cause != nil || c.engine.Reading():
+	case c.lingering || c.engine.Reading():
 		c.resume <- struct{}{}
 	default:
 		c.paused = true

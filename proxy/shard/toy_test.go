@@ -97,21 +97,14 @@ func start(t *testing.T) *hub {
 	h.BeforeFlush(func() { h.wakes++ })
 	go h.Run()
 	t.Cleanup(func() {
-		if !h.stoppedByTest() {
+		select {
+		case <-h.Done(): // the test ended it
+		default:
 			h.Shutdown()
+			<-h.Done()
 		}
-		<-h.Done()
 	})
 	return h
-}
-
-func (h *hub) stoppedByTest() bool {
-	select {
-	case <-h.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 // errand runs a function on the shard.

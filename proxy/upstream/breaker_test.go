@@ -33,13 +33,13 @@ func (r *rig) states() string {
 func TestDialBackOffAndRecovery(t *testing.T) {
 	bubble(t, []string{"h2c://app:80"}, func(r *rig) {
 		ep := r.cluster.Endpoints[0]
-		for i, wait := range []time.Duration{50, 100, 200, 400} {
+		for i, wait := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond} {
 			r.refused(syscall.ECONNREFUSED)
 			if n := r.net.Dials("app:80"); n != i+1 {
 				t.Fatalf("dialed %d times, want %d", n, i+1)
 			}
 			r.refused(ErrNone) // at once, with the reason
-			time.Sleep(wait*time.Millisecond - time.Nanosecond)
+			time.Sleep(wait - time.Nanosecond)
 			r.refused(ErrNone)
 			time.Sleep(time.Nanosecond)
 		}
@@ -52,9 +52,11 @@ func TestDialBackOffAndRecovery(t *testing.T) {
 		if got := ep.Counts(); got != want || r.dialFailed != 4 || r.connected != 1 {
 			t.Errorf("counts %+v, want %+v; events: %d failed, %d connected", got, want, r.dialFailed, r.connected)
 		}
-		if ep.LastError() != "" || !ep.Healthy(r.shard.Now()) {
-			t.Errorf("recovered, yet last error %q", ep.LastError())
-		}
+		r.do(func() {
+			if ep.LastError() != "" || !ep.Healthy(r.shard.Now()) {
+				t.Errorf("recovered, yet last error %q", ep.LastError())
+			}
+		})
 		if s := r.states(); s != "" {
 			t.Errorf("breaker went to %s after four failures", s)
 		}
@@ -65,8 +67,8 @@ func TestBackOffIsBounded(t *testing.T) {
 	e := new(Endpoint)
 	for n := range 100 {
 		e.dialFailed(0, errClosed)
-		want := backoffMin << min(n, 10)
-		if want = min(want, backoffMax); e.Healthy(int64(want)-1) || !e.Healthy(int64(want)) {
+		want := minBackoff << min(n, 10)
+		if want = min(want, maxBackoff); e.Healthy(int64(want)-1) || !e.Healthy(int64(want)) {
 			t.Fatalf("after %d failures: not retried after exactly %v", n+1, want)
 		}
 	}
@@ -83,7 +85,7 @@ func (r *rig) trip() int {
 		if r.cluster.State() == "open" {
 			return n
 		}
-		time.Sleep(backoffMax)
+		time.Sleep(maxBackoff)
 	}
 	r.t.Fatal("a hundred failures did not open the breaker")
 	return 0

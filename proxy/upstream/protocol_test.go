@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -197,11 +198,34 @@ func TestAnotherProgramAfterARestart(t *testing.T) {
 		if down.err == nil || ep.Protocol() != snapshot.Auto {
 			t.Fatalf("error %v and protocol %v, want a failed dial that forgets", down.err, ep.Protocol())
 		}
-		time.Sleep(backoffMax)
+		time.Sleep(maxBackoff)
 		r.serve("app:80", hello, testkit.H2)
 		r.get("/5").ok("/5")
 		if ep.Protocol() != snapshot.H2C {
 			t.Fatalf("learned %v, want %v", ep.Protocol(), snapshot.H2C)
+		}
+	})
+}
+
+// halfClosing is a connection whose end the peer may take its time to answer, as
+// on TCP: the shard lingers on it.
+type halfClosing struct{ net.Conn }
+
+func (halfClosing) CloseWrite() error { return nil }
+
+// TestFallbackDoesNotWaitForTheLinger: the probe's connection may still be
+// closing when the next one is dialed.
+func TestFallbackDoesNotWaitForTheLinger(t *testing.T) {
+	bubble(t, []string{"http://app:80"}, func(r *rig) {
+		r.pool.dial = func(ctx context.Context, address string) (net.Conn, error) {
+			c, err := r.net.Dial(ctx, address)
+			return halfClosing{c}, err
+		}
+		r.serveConns("app:80", func(nc net.Conn) { http1(nc, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) })
+		begin := time.Now()
+		r.get("/x").ok("/x")
+		if took := time.Since(begin); took != connectTimeout {
+			t.Errorf("fell back after %v, want %v", took, connectTimeout)
 		}
 	})
 }
