@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -44,6 +45,9 @@ func FuzzHeaderBlock(f *testing.F) {
 			want, werr := oracle.DecodeFull(block)
 			var l, m field.List
 			cut, err := full.decode(block, &l)
+			if errors.Is(err, errSizeUpdate) {
+				return // x/net lets one pass in the middle of a block while its table is empty
+			}
 			if (err == nil) != (werr == nil) {
 				t.Fatalf("%v, want %v", err, werr)
 			}
