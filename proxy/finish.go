@@ -67,8 +67,15 @@ func (x *Exchange) finish() {
 	}
 }
 
+// storeEvery is how young a stored reply must be for a newer one not to replace
+// it: a hot query is stored once a second, not once a request.
+const storeEvery = time.Second
+
 // store keeps a whole reply for a worse moment.
 func (l *loop) store(x *Exchange, now int64) {
+	if l.server.cache.Newer(x.cacheKey, min(storeEvery, l.server.snap.Cache.TTL/4), now) {
+		return
+	}
 	if ok, _ := l.server.cache.Storable(x.status, &x.req, &x.resp); ok {
 		if l.server.cache.Put(x.cacheKey, x.status, &x.resp, x.body, now) {
 			l.tel.Count(telemetry.CacheStores, 1)

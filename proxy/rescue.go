@@ -128,7 +128,7 @@ func (x *Exchange) answerStale() bool {
 	x.resp.Add("cache-status", string(policy.AppendCacheStatus(nil, policy.CacheStatus{
 		Hit: true, TTL: l.server.snap.Cache.TTL - age, Detail: why.String(),
 	})))
-	x.local = append(x.local[:0], stored.Body...)
+	x.reply = stored.Body
 	return true
 }
 
@@ -159,6 +159,7 @@ func (x *Exchange) explain(err *quadnine.Error) {
 		x.resp.Add("content-type", "text/plain; charset=utf-8")
 		x.resp.AddInt("content-length", int64(len(x.local)))
 	}
+	x.reply = x.local
 	if after > 0 {
 		x.resp.AddInt("retry-after", after)
 	}

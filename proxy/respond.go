@@ -32,10 +32,10 @@ func (r respond) Step(x *Exchange) Verdict {
 
 // local sends a reply of our own making or from the cache.
 func (respond) local(x *Exchange) {
-	bodyless := len(x.local) == 0 || x.method == methodHead
+	bodyless := len(x.reply) == 0 || x.method == methodHead
 	x.down.WriteHead(&x.resp, bodyless)
 	if !bodyless {
-		x.down.WriteData(x.local, true)
+		x.down.WriteData(x.reply, true)
 	}
 }
 
