@@ -341,5 +341,7 @@ func (x *Exchange) onSent(n int) {
 	}
 }
 
-var _ upstream.Stream = (*h2.Stream)(nil)
-var _ upstream.Stream = (*h1.Stream)(nil)
+var (
+	_ upstream.Stream = (*h2.Stream)(nil)
+	_ upstream.Stream = (*h1.Stream)(nil)
+)

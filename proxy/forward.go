@@ -338,10 +338,10 @@ func (x *Exchange) breakOff(code uint32) {
 }
 
 // dropUpstream gives up the current try.
-func (x *Exchange) dropUpstream(code uint32) {
+func (x *Exchange) dropUpstream() {
 	x.loop.pool.Cancel(&x.want)
 	if x.up != nil {
-		x.up.Reset(code)
+		x.up.Reset(codeCancel)
 		x.releaseUp()
 	}
 	x.dropBody()

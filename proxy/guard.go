@@ -125,7 +125,8 @@ func (h *hashed) Receive(*shard.Mail) {
 	}
 	defer x.contain()
 	if x.job.Panic != nil {
-		panic(x.job.Panic)
+		x.crash(x.job.Panic)
+		return
 	}
 	guard{x.loop}.key(x)
 	x.run()

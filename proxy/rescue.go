@@ -24,12 +24,12 @@ func (x *Exchange) rescue() int {
 	}
 	switch x.nextStep() {
 	case policy.Peer:
-		x.dropUpstream(codeCancel)
+		x.dropUpstream()
 		x.askPeer()
 		return atForward
 	case policy.Stale:
 		if x.answerStale() {
-			x.dropUpstream(codeCancel)
+			x.dropUpstream()
 			return atRespond
 		}
 	}
@@ -38,7 +38,7 @@ func (x *Exchange) rescue() int {
 		x.holding, x.storable = false, false
 		return atRespond
 	}
-	x.dropUpstream(codeCancel)
+	x.dropUpstream()
 	x.step = policy.Explain
 	x.explain(x.firstErr)
 	return atRespond

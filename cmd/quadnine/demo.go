@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -123,7 +124,7 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 func (d *demo) begin(ctx context.Context) error {
 	src := snapshot.Source{Role: "inbound", Degrade: []string{"/api/v2/metrics/query"}, Timeout: 2 * time.Second, Idle: time.Minute}
 	for range demoApps {
-		a, err := startDemoApp("127.0.0.1:0")
+		a, err := startDemoApp(ctx, "127.0.0.1:0")
 		if err != nil {
 			return err
 		}
@@ -251,7 +252,7 @@ func (d *demo) outage(ctx context.Context) error {
 	}
 	seen := d.load.since()
 	for i, a := range d.apps {
-		again, err := startDemoApp(a.addr)
+		again, err := startDemoApp(ctx, a.addr)
 		if err != nil {
 			return err
 		}
@@ -350,7 +351,7 @@ func percent(n, of int64) float64 {
 
 // thousands prints n with commas.
 func thousands(n int64) string {
-	s := fmt.Sprint(n)
+	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

@@ -1,6 +1,9 @@
 package h2
 
-import "hash/maphash"
+import (
+	"bytes"
+	"hash/maphash"
+)
 
 // encoder writes fields into the output (RFC 7541). Strings are never
 // Huffman-coded: on the way to a neighbor bytes are cheaper than time. A field
@@ -59,7 +62,7 @@ func (e *encoder) field(name, value []byte, sensitive bool) {
 	slot := hash % tableSlots
 	if n := e.slots[slot]; n > e.table.first && n <= e.table.next {
 		if at := &e.table.entries[(n-1)%tableSlots]; at.hash == hash {
-			if en, ev := e.table.entry(n - 1); string(en) == string(name) && string(ev) == string(value) {
+			if en, ev := e.table.entry(n - 1); bytes.Equal(en, name) && bytes.Equal(ev, value) {
 				e.out.b = appendInt(e.out.b, 0x80, 7, staticLen+e.table.next-(n-1))
 				return
 			}

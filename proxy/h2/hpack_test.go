@@ -158,7 +158,7 @@ func TestHuffman(t *testing.T) {
 			}
 		}
 		coded := hpack.AppendHuffmanString(nil, string(s))
-		if got, err := appendHuffman(nil, coded); err != nil || string(got) != string(s) {
+		if got, err := appendHuffman(nil, coded); err != nil || !bytes.Equal(got, s) {
 			t.Fatalf("%q became %q, %v", s, got, err)
 		}
 		if len(coded) == 0 {
