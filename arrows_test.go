@@ -33,7 +33,7 @@ var arrows = map[string]struct {
 	"proxy/h2":       {[]string{"", "proxy/field"}, "an engine is sans-I/O: its driver and its owner are somebody else's"},
 	"proxy/shard":    {nil, "a loop drives any engine and knows none"},
 	"proxy/upstream": {[]string{"snapshot", "proxy/shard", "proxy/h1", "proxy/h2", "proxy/field"}, "upstream finds streams; what a request means is proxy's"},
-	"proxy":          {[]string{"", "policy", "snapshot", "telemetry", "proxy/shard", "proxy/h2", "proxy/h1", "proxy/upstream", "proxy/field"}, "the pipeline; cmd introduces it to console, xds and loader"},
+	"proxy":          {[]string{"", "policy", "snapshot", "telemetry", "proxy/shard", "proxy/h2", "proxy/h1", "proxy/upstream", "proxy/field", "internal/invariant"}, "the pipeline; cmd introduces it to console, xds and loader"},
 	"cmd/quadnine": {[]string{
 		"", "policy", "snapshot", "telemetry", "console", "proxy", "proxy/field", "proxy/h1", "proxy/h2", "proxy/shard", "proxy/upstream", "examples/statsapp",
 	}, "wiring: anything but bench and conformance, which drive the built binary, and testkit"},
@@ -41,6 +41,7 @@ var arrows = map[string]struct {
 	"examples/statsapp/statsv1":      {[]string{"examples/statsapp/..."}, "an example shows what somebody else's service would import"},
 	"examples/statsapp/cmd/statsapp": {[]string{"examples/statsapp", "examples/statsapp/..."}, "an example shows what somebody else's service would import"},
 	"internal/testkit":               {[]string{""}, "help for tests of every room can depend on none of them"},
+	"internal/invariant":             {nil, "a check that every room may make can depend on none of them"},
 }
 
 // fences are imports that only some rooms may have.

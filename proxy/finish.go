@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/internal/invariant"
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/telemetry"
@@ -62,6 +63,7 @@ func (x *Exchange) finish() {
 	}
 	x.conn.ended(now)
 	l.active.Add(-1)
+	invariant.Check(!x.guarded || x.recorded, "an outcome was not recorded: a probe's lease is lost")
 	if !x.hashing {
 		l.recycle(x)
 	}

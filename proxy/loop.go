@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/quadnine/quadnine/internal/invariant"
 	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/proxy/upstream"
 	"github.com/quadnine/quadnine/telemetry"
@@ -84,7 +85,11 @@ func (l *loop) begin(c *downConn, down upstream.Stream) *Exchange {
 
 // recycle takes x back. It is not used again before the wake-up ends: an engine's
 // event may end an exchange while a caller up the stack still looks at it.
-func (l *loop) recycle(x *Exchange) { l.dead = append(l.dead, x) }
+func (l *loop) recycle(x *Exchange) {
+	invariant.Check(x.finished && !x.hashing && !x.timer.Armed() && x.up == nil && x.want.Endpoint == nil,
+		"an exchange is recycled that something still refers to")
+	l.dead = append(l.dead, x)
+}
 
 // bury makes the dead exchanges free.
 func (l *loop) bury() {
