@@ -10,8 +10,9 @@ BENCHFLAGS ?=
 IMAGE ?= quadnine:dev
 # Where `make deps` keeps what it installs; nothing goes into the tree.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quadnine
-# Modules of their own: their dependencies stay out of the product's go.mod.
-MODULES := . bench conformance
+# Modules of their own: their dependencies stay out of the product's go.mod. They
+# read the kernel's accounting and start Debian's programs: for Linux only.
+MODULES := . $(if $(filter Linux,$(shell uname -s)),bench conformance)
 TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 
 .PHONY: help build test race fuzz lint fmt check generate conformance soak bench deps image
@@ -23,8 +24,8 @@ build: ## build bin/quadnine
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/quadnine
 
 test: ## run all tests, and compile what the other modules hold (Go alone)
-	cd bench && $(GO) test ./...
-	cd conformance && $(GO) vet ./...
+	for m in $(filter-out .,$(MODULES)); do (cd $$m && $(GO) vet ./...); done
+	$(if $(filter bench,$(MODULES)),cd bench && $(GO) test ./...)
 	$(GO) test ./...
 
 race: ## run all tests under the race detector, invariants checked
@@ -52,10 +53,10 @@ generate: ## write generated files anew (protoc comes from make deps)
 	GO='$(GO)' tools/generate
 
 conformance: ## real clients, servers and specifications against the built binary (needs make deps)
-	cd conformance && $(GO) test -count=1 -timeout 20m ./...
+	cd conformance && $(GO) test -v -count=1 -timeout 20m ./...
 
 soak: ## conformance with every loop at full length (needs make deps; about an hour)
-	cd conformance && QUADNINE_SOAK=1 $(GO) test -count=1 -timeout 120m ./...
+	cd conformance && QUADNINE_SOAK=1 $(GO) test -v -count=1 -timeout 120m ./...
 
 bench: ## CPU a request of quadnine and its rivals, one table from one run (needs make deps and two CPUs)
 	cd bench && $(GO) run . $(BENCHFLAGS)

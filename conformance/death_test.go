@@ -49,12 +49,36 @@ func TestUpstreamsDieAndReturn(t *testing.T) {
 		w.fresh.Store(0)
 		w.await(t, "fresh answers after the return", func() bool { return w.fresh.Load() > 500 })
 		w.end(t)
+		allFresh(t, s, want)
 	}
 }
 
 // degraded is what a stale answer must say: the step, the true reason and the
 // age in seconds.
 var degraded = regexp.MustCompile(`^stale; reason=[a-z0-9-]+; age=\d+$`)
+
+// allFresh waits until every key is answered by the upstream again; a breaker
+// that opened may take its 30 s.
+func allFresh(t *testing.T, s *sidecar, want map[string][]byte) {
+	t.Helper()
+	ctx, c := deadline(t, 2*within), client(t, true)
+	for path := range want {
+		ok := until(ctx, func() bool {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(path), http.NoBody)
+			if err != nil {
+				return false
+			}
+			res, err := c.Do(req)
+			if err != nil {
+				return false
+			}
+			return res.Body.Close() == nil && res.StatusCode == http.StatusOK && res.Header.Get("X-Quadnine-Degraded") == ""
+		})
+		if !ok {
+			t.Errorf("%s is still not answered by the upstream, long after its return", path)
+		}
+	}
+}
 
 // startAll starts one statistics service at each address; the same seed gives
 // every life of it the same data.

@@ -169,21 +169,10 @@ func (l *Loader) SetCanary(model string, percent *float64) error {
 // the other version before anything else is done; Rollback returns when the
 // refusal is stored, or with ctx.
 func (l *Loader) Rollback(ctx context.Context, model string, version uint64, reason string) error {
-	m, err := l.find(model)
+	_, stored, err := l.takeBack(model, version, reason)
 	if err != nil {
 		return err
 	}
-	bad, err := l.rollback(m, version, reason)
-	if err != nil {
-		return err
-	}
-	stored := make(chan error, 1)
-	go func() { // what follows a rollback must follow, whoever waits for it
-		stored <- l.call(context.WithoutCancel(ctx), func() error {
-			l.rolledBack(m, bad, reason)
-			return l.save()
-		})
-	}()
 	select {
 	case err := <-stored:
 		return err
@@ -192,19 +181,47 @@ func (l *Loader) Rollback(ctx context.Context, model string, version uint64, rea
 	}
 }
 
+// TakeBack is Rollback for an event loop: it swaps, returns the version that
+// answers now, and stores the refusal behind the caller's back. It takes the
+// model's mutex for a few stores and waits for nothing else.
+func (l *Loader) TakeBack(model string, version uint64, reason string) (to uint64, err error) {
+	to, _, err = l.takeBack(model, version, reason)
+	return to, err
+}
+
+func (l *Loader) takeBack(model string, version uint64, reason string) (to uint64, stored <-chan error, err error) {
+	m, err := l.find(model)
+	if err != nil {
+		return 0, nil, err
+	}
+	bad, after, err := l.rollback(m, version, reason)
+	if err != nil {
+		return 0, nil, err
+	}
+	done := make(chan error, 1)
+	go func() { // what follows a rollback must follow, whoever waits for it
+		done <- l.call(context.Background(), func() error {
+			l.rolledBack(m, bad, reason)
+			return l.save()
+		})
+	}()
+	return after.info.Number, done, nil
+}
+
 // rollback publishes a rollback and tells of it, before the version can be freed.
-func (l *Loader) rollback(m *model, version uint64, reason string) (*Version, error) {
+// It returns the version that is gone and the one that answers now.
+func (l *Loader) rollback(m *model, version uint64, reason string) (bad, to *Version, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	began := now()
-	bad, to, err := m.rollback(version, reason, began)
+	bad, to, err = m.rollback(version, reason, began)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ev := l.about(EventRolledBack, bad, began, 0)
 	ev.From, ev.Version, ev.Reason = bad.info.Number, to.info.Number, reason
 	l.events.emit(ev)
-	return bad, nil
+	return bad, to, nil
 }
 
 // Activate makes the canary or the standby of a model the active version. The

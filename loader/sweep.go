@@ -110,7 +110,7 @@ func (l *Loader) judge(m *model, at time.Time) {
 	case Promote:
 		l.defect(l.promote(m, c, reason))
 	case Rollback:
-		if bad, err := l.rollback(m, c.info.Number, reason); err == nil { // else somebody was faster
+		if bad, _, err := l.rollback(m, c.info.Number, reason); err == nil { // else somebody was faster
 			l.rolledBack(m, bad, reason)
 			l.defect(l.save())
 		}

@@ -86,11 +86,14 @@ func (v *Version) with(f func(View) error) error {
 		return fmt.Errorf("loader: %s: %w", &v.info, ErrRevoked)
 	}
 	err := v.region.Guarded(func() error { return f(View{v}) })
+	if err == nil {
+		return nil
+	}
+	if v.revoked.Load() { // whatever f made of bytes that went away under it
+		return fmt.Errorf("loader: %s: %w", &v.info, ErrRevoked)
+	}
 	if !errors.Is(err, mmap.ErrFault) && !errors.Is(err, mmap.ErrRevoked) {
 		return err
-	}
-	if v.revoked.Load() {
-		return fmt.Errorf("loader: %s: %w", &v.info, ErrRevoked)
 	}
 	v.faults.Add(1)
 	return fmt.Errorf("loader: %s: its file was cut or cannot be read: %w", &v.info, err)
@@ -108,6 +111,16 @@ func (l Lease) Release() {
 		l.v.release()
 	}
 }
+
+// Version returns what is held, or nil for the zero Lease. It can stand for the
+// lease where one word must do: its Release gives the lease back.
+func (l Lease) Version() *Version { return l.v }
+
+// Release gives back a lease on v, once for each Lease that was taken.
+func (v *Version) Release() { v.release() }
+
+// Info describes v.
+func (v *Version) Info() *Info { return &v.info }
 
 // Info returns what is held, or nil for the zero Lease.
 func (l Lease) Info() *Info {

@@ -20,11 +20,13 @@ import (
 //
 // It is safe for concurrent use, starts no goroutine and reads no clock.
 type Cache struct {
-	cfg    CacheConfig
-	seeds  [2]maphash.Seed
-	keyed  []string // request fields that are part of the key
-	store  *otter.Cache[[2]uint64, *Stored]
-	closed atomic.Bool
+	cfg   CacheConfig
+	seeds [2]maphash.Seed
+	keyed []string // request fields that are part of the key: selecting, then identity
+	// lengths are those of the names in keyed: most fields need no second look.
+	lengths [maxIdentityName]bool
+	store   *otter.Cache[[2]uint64, *Stored]
+	closed  atomic.Bool
 
 	hits, misses, stores atomic.Uint64
 }
@@ -46,12 +48,16 @@ func NewCache(cfg CacheConfig) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy: make a cache of %d bytes: %w", cfg.MaxBytes, err)
 	}
-	return &Cache{
+	c := &Cache{
 		cfg:   cfg,
 		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
-		keyed: slices.Concat(cfg.IdentityHeaders, selecting[:]),
+		keyed: slices.Concat(selecting[:], cfg.IdentityHeaders),
 		store: store,
-	}, nil
+	}
+	for _, name := range c.keyed {
+		c.lengths[len(name)] = true
+	}
+	return c, nil
 }
 
 // Config returns the configuration.
@@ -91,6 +97,14 @@ func (c *Cache) Get(k CacheKey, now int64) (s *Stored, age time.Duration, ok boo
 	}
 	c.hits.Add(1)
 	return s, age, true
+}
+
+// Newer reports whether the answer stored under k is younger than age: then
+// storing another one would cost more than it is worth. It counts no hit or miss
+// and allocates nothing.
+func (c *Cache) Newer(k CacheKey, age time.Duration, now int64) bool {
+	s, ok := c.store.GetIfPresent(k.hash)
+	return ok && time.Duration(now-s.StoredAt) < age && bytes.Equal(s.canon, k.canon)
 }
 
 // Expire drops every answer older than TTL and returns how many. Nothing

@@ -135,9 +135,22 @@ func TestCacheStripsWhatMustNotBeToldAgain(t *testing.T) {
 	c := newCache(t, nil)
 	k := pathKey(c, "/a", nil)
 	c.Put(k, 200, list{
-		{":status", "200"}, {"set-cookie", "sid=1"}, {"connection", "close, X-Hop"}, {"x-hop", "1"}, {"keep-alive", "timeout=5"},
-		{"transfer-encoding", "chunked"}, {"cache-status", "up; hit"}, {"age", "7"}, {"x-quadnine-model", "m@1"}, {"", "deleted"},
-		{"proxy-authenticate", "Basic"}, {"etag", `"v"`}, {"x-empty", ""}, {"vary", "accept"}, {"date", "now"}, {"vary", "cookie"},
+		{":status", "200"},
+		{"set-cookie", "sid=1"},
+		{"connection", "close, X-Hop"},
+		{"x-hop", "1"},
+		{"keep-alive", "timeout=5"},
+		{"transfer-encoding", "chunked"},
+		{"cache-status", "up; hit"},
+		{"age", "7"},
+		{"x-quadnine-model", "m@1"},
+		{"", "deleted"},
+		{"proxy-authenticate", "Basic"},
+		{"etag", `"v"`},
+		{"x-empty", ""},
+		{"vary", "accept"},
+		{"date", "now"},
+		{"vary", "cookie"},
 	}, []byte("{}"), 0)
 	var got []string
 	s := mustGet(t, c, k)
@@ -242,7 +255,10 @@ func TestStorable(t *testing.T) {
 		{200, list{{":method", "HEAD"}}, nil, "method"},
 		{200, list{{":method", "DELETE"}}, nil, "method"},
 		{200, nil, nil, "method"},
-		{204, get, nil, "status"}, {206, get, nil, "status"}, {304, get, nil, "status"}, {500, get, nil, "status"},
+		{204, get, nil, "status"},
+		{206, get, nil, "status"},
+		{304, get, nil, "status"},
+		{500, get, nil, "status"},
 		{200, get, list{{"content-range", "bytes 0-1/2"}}, "partial"},
 		{200, get, list{{"vary", "*"}}, "vary"},
 		{200, get, list{{"vary", "accept, origin"}}, "vary"},
@@ -269,13 +285,15 @@ func (f *fixed) Value(i int) []byte { return f.values[i] }
 func (f *fixed) Get(string) []byte  { return nil }
 
 func benchQuery() (*Query, *fixed) {
-	return &Query{
-			Key: acme, Method: []byte("GET"), Authority: []byte("stats.example"), Path: []byte("/api/v2/metrics/query"),
-			Query: []byte("to=1700000000&metric=uv&from=1699990000&tenant=acme"),
-		}, &fixed{
-			names:  [][]byte{[]byte("accept"), []byte("authorization"), []byte("user-agent")},
-			values: [][]byte{[]byte("*/*"), []byte("Bearer abcdef"), []byte("curl/8")},
-		}
+	q := &Query{
+		Key: acme, Method: []byte("GET"), Authority: []byte("stats.example"), Path: []byte("/api/v2/metrics/query"),
+		Query: []byte("to=1700000000&metric=uv&from=1699990000&tenant=acme"),
+	}
+	h := &fixed{
+		names:  [][]byte{[]byte("accept"), []byte("authorization"), []byte("user-agent")},
+		values: [][]byte{[]byte("*/*"), []byte("Bearer abcdef"), []byte("curl/8")},
+	}
+	return q, h
 }
 
 func TestCacheAllocs(t *testing.T) {

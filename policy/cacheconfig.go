@@ -36,6 +36,9 @@ func DefaultCacheConfig() CacheConfig {
 	}
 }
 
+// maxIdentityName bounds the length of an identity field's name, in bytes.
+const maxIdentityName = 64
+
 // Validate reports every field that is out of bounds, each by its JSON name,
 // as one joined error; nil when there is none.
 func (c *CacheConfig) Validate() error {
@@ -44,6 +47,9 @@ func (c *CacheConfig) Validate() error {
 	v.between("maxBytes", c.MaxBytes, 64<<10, 1<<40)
 	v.between("maxBodyBytes", int64(c.MaxBodyBytes), 1, max(1, min(c.MaxBytes/2, 1<<30)))
 	for i, h := range c.IdentityHeaders {
+		if len(h) >= maxIdentityName {
+			v.add("identityHeaders["+strconv.Itoa(i)+"]", "is %d bytes long: want less than %d", len(h), maxIdentityName)
+		}
 		field := "identityHeaders[" + strconv.Itoa(i) + "]"
 		switch {
 		case h == "" || strings.ToLower(h) != h || strings.ContainsAny(h, " \t\r\n:,;"):

@@ -53,7 +53,7 @@ func (c *Cache) Key(dst []byte, q *Query, h Fields) CacheKey {
 	}
 	dst = appendSized(dst, func(dst []byte) []byte { return appendNormal(dst, q.Path) })
 	dst = appendSized(dst, func(dst []byte) []byte { return appendQuery(dst, q.Query) })
-	dst = c.appendFields(dst, h)
+	dst = appendSized(dst, func(dst []byte) []byte { return c.appendFields(dst, h) })
 	if q.HasBody {
 		dst = append(dst, 1)
 		dst = append(dst, q.Body[:]...)
@@ -67,17 +67,75 @@ func (c *Cache) Key(dst []byte, q *Query, h Fields) CacheKey {
 	}
 }
 
-// appendFields appends a digest of every identity and selecting field, each
-// value of a repeated one included, in the order of the configured names.
+// maxKeyed is how many fields of a key are sorted without a second look.
+const maxKeyed = 16
+
+// appendFields appends the selecting fields as they are and a digest of the
+// identity fields, each value of a repeated one included, in the order of the
+// configured names whatever the request's order is.
 func (c *Cache) appendFields(dst []byte, h Fields) []byte {
+	var found [maxKeyed]struct{ name, at int }
+	n := 0
+	for j := range h.Len() {
+		name := h.Name(j)
+		if len(name) >= len(c.lengths) || !c.lengths[len(name)] {
+			continue
+		}
+		for i, want := range c.keyed {
+			if string(name) != want {
+				continue
+			}
+			if n == maxKeyed {
+				return c.appendMany(dst, h)
+			}
+			k := n
+			for ; k > 0 && found[k-1].name > i; k-- {
+				found[k] = found[k-1]
+			}
+			found[k].name, found[k].at = i, j
+			n++
+		}
+	}
+	k := 0
+	for ; k < n && found[k].name < len(selecting); k++ {
+		dst = binary.AppendUvarint(dst, uint64(found[k].name)+1)
+		dst = appendPart(dst, h.Value(found[k].at))
+	}
+	dst = append(dst, 0)
+	start := len(dst)
+	for ; k < n; k++ {
+		dst = binary.AppendUvarint(dst, uint64(found[k].name)+1)
+		dst = appendPart(dst, h.Value(found[k].at))
+	}
+	return appendDigest(dst, start)
+}
+
+// appendMany is appendFields for requests that repeat such fields often.
+func (c *Cache) appendMany(dst []byte, h Fields) []byte {
 	start := len(dst)
 	for i, want := range c.keyed {
+		if i == len(selecting) {
+			dst = append(dst, 0)
+			start = len(dst)
+		}
 		for j := range h.Len() {
 			if n := h.Name(j); n != nil && string(n) == want {
-				dst = binary.AppendUvarint(dst, uint64(i))
+				dst = binary.AppendUvarint(dst, uint64(i)+1)
 				dst = appendPart(dst, h.Value(j))
 			}
 		}
+	}
+	if len(c.keyed) == len(selecting) {
+		dst = append(dst, 0)
+		start = len(dst)
+	}
+	return appendDigest(dst, start)
+}
+
+// appendDigest replaces dst from start on by its digest; of nothing there is none.
+func appendDigest(dst []byte, start int) []byte {
+	if start == len(dst) {
+		return dst
 	}
 	sum := sha256.Sum256(dst[start:])
 	clear(dst[start:])

@@ -11,7 +11,7 @@ type Fields interface {
 
 // listed reports whether a comma-separated list, like Connection's, has the
 // member name. Members are compared without regard to case.
-func listed(list []byte, name []byte) bool {
+func listed(list, name []byte) bool {
 	for m := range members(list) {
 		if foldEqual(m, name) {
 			return true

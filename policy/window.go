@@ -59,7 +59,7 @@ func (w *window) sum(tick int64, salt uint8) (failures, requests int) {
 			continue
 		}
 		age := (now - word>>40) & tickMask
-		if uint8(word>>32) == salt && (age < sliceCount || age > tickMask-sliceCount) { // "older than now" by a few ticks: another goroutine read the time later
+		if word>>32&0xff == uint64(salt) && (age < sliceCount || age > tickMask-sliceCount) { // "older than now" by a few ticks: another goroutine read the time later
 			f, s := int(word>>16&countMask), int(word&countMask)
 			failures += f
 			requests += f + s

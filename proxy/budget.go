@@ -1,6 +1,10 @@
 package proxy
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/quadnine/quadnine/internal/invariant"
+)
 
 // budget bounds the bytes that all exchanges of the process hold in buffered
 // replies. It is safe for concurrent use.
@@ -20,6 +24,7 @@ func (b *budget) take(n int) bool {
 
 func (b *budget) give(n int) {
 	if n != 0 {
-		b.used.Add(-int64(n))
+		left := b.used.Add(-int64(n))
+		invariant.Check(left >= 0, "more bytes given back to the budget than were taken")
 	}
 }

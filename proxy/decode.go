@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -15,11 +16,15 @@ import (
 const (
 	ownPrefix = "x-quadnine-"
 	hopHeader = "x-quadnine-hop"
+	// maxName is the longest tenant or metric, in bytes: tables hold tens of
+	// thousands of each.
+	maxName = 256
 )
 
 var (
 	errNoTunnel  = errors.New("CONNECT is not served here")
 	errNoUpgrade = errors.New("protocol upgrades are not served here; use plain HTTP/1.1 or HTTP/2")
+	errLongName  = fmt.Errorf("tenant or metric is longer than %d bytes", maxName)
 	errTooLarge  = errors.New("header fields exceed 64 KiB or 100 fields")
 )
 
@@ -47,9 +52,8 @@ func (d decode) Step(x *Exchange) Verdict {
 	}
 	d.stripOwn(x)
 	keys := &d.server.snap.Listener.Keys
-	if !d.name(x, keys) {
-		d.tel.Count(telemetry.RefusedNoTenant, 1)
-		x.fail(quadnine.BadRequest, quadnine.Downstream, "tenant", policy.Unspecified, errNoTenant(keys.Tenant))
+	if err := d.name(x, keys); err != nil {
+		x.fail(quadnine.BadRequest, quadnine.Downstream, "tenant", policy.Unspecified, err)
 		return Reply
 	}
 	if t := x.req.Get("grpc-timeout"); t != nil {
@@ -68,7 +72,7 @@ func (d decode) Step(x *Exchange) Verdict {
 func (d decode) stripOwn(x *Exchange) {
 	for i := range x.req.Len() {
 		name := x.req.Name(i)
-		if len(name) <= len(ownPrefix) || string(name[:len(ownPrefix)]) != ownPrefix {
+		if !bytes.HasPrefix(name, []byte(ownPrefix)) {
 			continue
 		}
 		if string(name) == hopHeader && x.conn.trusted {
@@ -80,22 +84,26 @@ func (d decode) stripOwn(x *Exchange) {
 	}
 }
 
-// name fills the key from the configured sources and reports false when a tenant
-// is required and missing.
-func (d decode) name(x *Exchange, keys *snapshot.Keys) bool {
-	if t := find(x, keys.Tenant); len(t) > 0 {
+// name fills the key from the configured sources. The error says that a name is
+// too long, or that a tenant is required and missing.
+func (d decode) name(x *Exchange, keys *snapshot.Keys) error {
+	t, m := find(x, keys.Tenant), find(x, keys.Metric)
+	switch {
+	case len(t) > maxName || len(m) > maxName:
+		return errLongName
+	case len(t) > 0:
 		x.Key.Tenant = d.intern(t)
-	} else {
-		if keys.RequireTenant {
-			return false
-		}
+	case keys.RequireTenant:
+		d.tel.Count(telemetry.RefusedNoTenant, 1)
+		return errNoTenant(keys.Tenant)
+	default:
 		d.tel.Count(telemetry.WithoutTenant, 1)
 		x.Key.Tenant = quadnine.OtherTenant
 	}
-	if m := find(x, keys.Metric); len(m) > 0 {
+	if len(m) > 0 {
 		x.Key.Metric = d.intern(m)
 	}
-	return true
+	return nil
 }
 
 func errNoTenant(sources []snapshot.KeySource) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -50,7 +51,7 @@ func (f *faulty) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func TestBreakerOpensAnswersStaleAndRecovers(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
 		app := new(faulty)
 		r.app("app:80", app.ServeHTTP)
@@ -96,7 +97,7 @@ func TestEveryUpstreamFailureIsAnsweredStale(t *testing.T) {
 		reason string
 	}{"5xx": {503, "upstream-5xx"}, "hang": {-1, "upstream-timeout"}, "partial body": {-2, "upstream-reset"}} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, snapshot.Source{Degrade: []string{"/api"}, Timeout: time.Second})
 				app := new(faulty)
 				r.app("app:80", app.ServeHTTP)
@@ -113,7 +114,7 @@ func TestEveryUpstreamFailureIsAnsweredStale(t *testing.T) {
 }
 
 func TestUpstreamErrorPassesWhereNothingIsStored(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
 		app := new(faulty)
 		r.app("app:80", app.ServeHTTP)
@@ -125,7 +126,7 @@ func TestUpstreamErrorPassesWhereNothingIsStored(t *testing.T) {
 }
 
 func TestWithoutDegradeNothingIsStored(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{})
 		app := new(faulty)
 		r.app("app:80", app.ServeHTTP)
@@ -139,17 +140,17 @@ func TestWithoutDegradeNothingIsStored(t *testing.T) {
 }
 
 func TestTwoUsersOfATenantNeverShare(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
 		app := new(faulty)
 		r.app("app:80", app.ServeHTTP)
 		r.get(query+"?tenant=a", "Authorization", "alice").want(t, 200, "alice")
 		app.set(map[string]int{"a": 500})
 		r.get(query+"?tenant=a", "Authorization", "alice").want(t, 200, "alice")
-		if got := r.get(query+"?tenant=a", "Authorization", "bob"); got.StatusCode == 200 {
+		if got := r.get(query+"?tenant=a", "Authorization", "bob"); got.StatusCode == http.StatusOK {
 			t.Fatalf("bob got %q", got.body)
 		}
-		if got := r.get(query + "?tenant=a"); got.StatusCode == 200 {
+		if got := r.get(query + "?tenant=a"); got.StatusCode == http.StatusOK {
 			t.Fatalf("a caller without credentials got %q", got.body)
 		}
 	})
@@ -157,8 +158,8 @@ func TestTwoUsersOfATenantNeverShare(t *testing.T) {
 
 func TestPostedQueriesAreKeyedByTheirBody(t *testing.T) {
 	for _, size := range []int{10, hashInline + 1, collectLimit} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
 				app := new(faulty)
 				r.app("app:80", app.ServeHTTP)
@@ -166,7 +167,7 @@ func TestPostedQueriesAreKeyedByTheirBody(t *testing.T) {
 				r.do(r.request(http.MethodPost, query+"?tenant=a", strings.NewReader(one))).want(t, 200, one)
 				app.set(map[string]int{"a": 500})
 				r.do(r.request(http.MethodPost, query+"?tenant=a", strings.NewReader(one))).want(t, 200, one)
-				if got := r.do(r.request(http.MethodPost, query+"?tenant=a", strings.NewReader(two))); got.StatusCode != 500 {
+				if got := r.do(r.request(http.MethodPost, query+"?tenant=a", strings.NewReader(two))); got.StatusCode != http.StatusInternalServerError {
 					t.Fatalf("another query got %d", got.StatusCode)
 				}
 				r.settled()
@@ -176,7 +177,7 @@ func TestPostedQueriesAreKeyedByTheirBody(t *testing.T) {
 }
 
 func TestLongPostStreamsAndIsNotStored(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
 		app := new(faulty)
 		r.app("app:80", app.ServeHTTP)
@@ -192,7 +193,7 @@ func TestLongPostStreamsAndIsNotStored(t *testing.T) {
 }
 
 func TestReplyLongerThanTheBoundStreamsWhole(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
 		long := strings.Repeat("0123456789abcdef", 1<<17) // 2 MiB, the bound is 1
 		r.app("app:80", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, long) })
@@ -204,7 +205,7 @@ func TestReplyLongerThanTheBoundStreamsWhole(t *testing.T) {
 }
 
 func TestClientErrorsOpenNothing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
 		app := new(faulty)
 		r.app("app:80", app.ServeHTTP)
@@ -221,7 +222,7 @@ func TestClientErrorsOpenNothing(t *testing.T) {
 }
 
 func TestDeadAppOpensTheClusterNotTheKeys(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
 		app := new(faulty)
 		l := r.app("app:80", app.ServeHTTP)
@@ -259,7 +260,7 @@ func TestDeadAppOpensTheClusterNotTheKeys(t *testing.T) {
 }
 
 func TestRingOfDeadAppsMakesAtMostTwoHops(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Upstreams: []string{"h2c://dead-0:80"}, Peers: []string{"h2c://sidecar-1:80"}, Trust: []string{"192.0.2.0/24"}})
 		var regs []*telemetry.Registry
 		regs = append(regs, r.reg)
@@ -291,7 +292,7 @@ func TestRingOfDeadAppsMakesAtMostTwoHops(t *testing.T) {
 }
 
 func TestPeerAnswersForADeadApp(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Peers: []string{"h2c://peer:80"}, Trust: []string{"192.0.2.0/24"}, Degrade: []string{"/api"}})
 		r.app("peer:80", func(w http.ResponseWriter, req *http.Request) {
 			_, _ = io.WriteString(w, "peer, hop "+req.Header.Get("X-Quadnine-Hop"))
@@ -303,7 +304,7 @@ func TestPeerAnswersForADeadApp(t *testing.T) {
 }
 
 func TestRequiredTenant(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		f, err := snapshot.Parse("quadnine.yaml", []byte("tenantBreaker:\n  requireTenant: true\n"))
 		if err != nil {
 			t.Fatal(err)

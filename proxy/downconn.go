@@ -22,6 +22,9 @@ const (
 	// goAwayGrace is how long a drained HTTP/2 connection still takes streams that
 	// the caller opened before it read the first GOAWAY (RFC 9113 section 6.8).
 	goAwayGrace = 500 * time.Millisecond
+	// headGrace is how long a request's head that has begun may take once the
+	// connection is to end.
+	headGrace = 10 * time.Second
 )
 
 var errIdleConn = errors.New("connection idle")
@@ -45,7 +48,7 @@ type downConn struct {
 
 	prefix []byte // bytes seen while detecting
 	timer  shard.Timer
-	final  bool // draining: the next expiry sends the last GOAWAY
+	final  bool // the engine was told to end for good
 	arrive shard.Mail
 }
 
@@ -66,6 +69,9 @@ func (c *downConn) Receive(*shard.Mail) {
 	l.downConns.Add(1)
 	l.shard.Arm(&c.timer, l.shard.Now()+int64(idleTimeout))
 	c.conn.Attach(&detector{c}, c)
+	if l.draining {
+		c.drain()
+	}
 }
 
 // detector is the engine of a connection whose protocol is not known yet: one
@@ -108,7 +114,7 @@ func (d *detector) FeedEOF()                       {}
 func (d *detector) TakeOutput(spare []byte) []byte { return spare[:0] }
 func (d *detector) Backlog(int)                    {}
 func (d *detector) Reading() bool                  { return true }
-func (d *detector) Closing() bool                  { return d.c.final }
+func (d *detector) Closing() bool                  { return false }
 
 // feeder counts what an engine refuses.
 type feeder struct {
@@ -154,31 +160,28 @@ func (c *downConn) ended(now int64) {
 
 // drain asks the caller to go elsewhere and lets what runs finish.
 func (c *downConn) drain() {
-	if c.engine == nil {
-		c.final = true // it has sent nothing that could be lost
-		c.conn.Dirty()
-		return
+	if c.engine != nil {
+		c.engine.Shutdown(false)
 	}
-	c.engine.Shutdown(false)
 	c.loop.shard.Stop(&c.timer)
-	c.final = true
 	c.loop.shard.Arm(&c.timer, c.loop.shard.Now()+int64(goAwayGrace))
 	c.conn.Dirty()
 }
 
-// Expire closes an idle connection, or sends the last GOAWAY of a drained one.
+// Expire closes an idle connection, or sends the last GOAWAY of a drained one. What
+// stays idle after that holds a head that does not end.
 func (c *downConn) Expire(_ *shard.Timer, now int64) {
 	switch {
-	case c.engine == nil:
+	case c.engine == nil, c.final && c.engine.Active() == 0:
 		c.conn.Fail(errIdleConn)
-	case c.final:
-		c.engine.Shutdown(true)
-	case c.engine.Active() > 0:
+		return
+	case c.engine.Active() > 0 && !c.loop.draining:
 		c.loop.shard.Arm(&c.timer, now+int64(idleTimeout))
 		return
-	default:
-		c.engine.Shutdown(true)
 	}
+	c.final = true
+	c.engine.Shutdown(true)
+	c.loop.shard.Arm(&c.timer, now+int64(headGrace))
 	c.conn.Dirty()
 }
 
@@ -288,9 +291,10 @@ func (x *Exchange) onData(p []byte, end bool) {
 	if x.up != nil {
 		x.sentBody = true
 		x.credit(x.up.WriteData(p, end))
+		x.rearm() // the end, or what waits to be sent, makes it the upstream's turn
 		return
 	}
-	if x.isLocal { // already answered: the rest is not wanted
+	if x.isLocal || x.upEnded { // already answered: the rest is not wanted
 		x.credit(len(p))
 		return
 	}
@@ -304,9 +308,11 @@ func (x *Exchange) onTrailers(t *field.List) {
 	defer x.contain()
 	x.touch()
 	x.reqTrailers.CopyFrom(t)
+	stripOurs(&x.reqTrailers)
 	x.reqEnded, x.hasTrailers = true, true
 	if x.up != nil {
 		x.up.WriteTrailers(&x.reqTrailers)
+		x.rearm()
 		return
 	}
 	if x.collecting {
@@ -335,5 +341,7 @@ func (x *Exchange) onSent(n int) {
 	}
 }
 
-var _ upstream.Stream = (*h2.Stream)(nil)
-var _ upstream.Stream = (*h1.Stream)(nil)
+var (
+	_ upstream.Stream = (*h2.Stream)(nil)
+	_ upstream.Stream = (*h1.Stream)(nil)
+)

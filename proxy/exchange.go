@@ -86,7 +86,8 @@ type Exchange struct {
 	err      *quadnine.Error
 	firstErr *quadnine.Error // what went wrong first, when a degrade step was taken
 	step     policy.Step
-	local    []byte
+	local    []byte // scratch for replies of our own making
+	reply    []byte // the body of a local reply: local, or a stored body, which nobody may write
 	isLocal  bool
 	headSent bool
 	gone     bool // nobody is there to answer

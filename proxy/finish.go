@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"time"
+
 	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/internal/invariant"
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/telemetry"
@@ -60,13 +63,21 @@ func (x *Exchange) finish() {
 	}
 	x.conn.ended(now)
 	l.active.Add(-1)
+	invariant.Check(!x.guarded || x.recorded, "an outcome was not recorded: a probe's lease is lost")
 	if !x.hashing {
 		l.recycle(x)
 	}
 }
 
+// storeEvery is how young a stored reply must be for a newer one not to replace
+// it: a hot query is stored once a second, not once a request.
+const storeEvery = time.Second
+
 // store keeps a whole reply for a worse moment.
 func (l *loop) store(x *Exchange, now int64) {
+	if l.server.cache.Newer(x.cacheKey, min(storeEvery, l.server.snap.Cache.TTL/4), now) {
+		return
+	}
 	if ok, _ := l.server.cache.Storable(x.status, &x.req, &x.resp); ok {
 		if l.server.cache.Put(x.cacheKey, x.status, &x.resp, x.body, now) {
 			l.tel.Count(telemetry.CacheStores, 1)
@@ -77,8 +88,10 @@ func (l *loop) store(x *Exchange, now int64) {
 // outcome classifies the exchange for metrics.
 func (x *Exchange) outcome() telemetry.Outcome {
 	switch {
-	case x.gone && (x.err == nil || x.err.Code == quadnine.Canceled):
+	case x.gone && (x.err == nil || x.err.Origin == quadnine.Downstream || x.isLocal):
 		return telemetry.Canceled
+	case x.gone && x.err.Origin == quadnine.Local:
+		return telemetry.LocalError
 	case x.gone:
 		return telemetry.UpstreamError
 	case x.step != policy.Explain:
@@ -130,54 +143,90 @@ func (x *Exchange) endSpan(o telemetry.Outcome, now int64) {
 		telemetry.String("quadnine.degraded", x.step.String()))
 }
 
+// answerTimeout is how long the reply to a request without a route may wait for
+// its caller.
+const answerTimeout = time.Minute
+
+// limit is how long x may go on without progress as it stands: the route's
+// time-out from the complete request to the response's head, its idle time while
+// the caller has the word and once the head is sent.
+func (x *Exchange) limit() int64 {
+	switch {
+	case x.Route == nil:
+		return int64(answerTimeout)
+	case x.headSent, x.callersTurn():
+		return int64(x.Route.Idle)
+	default:
+		return int64(x.Route.Timeout)
+	}
+}
+
+// callersTurn reports whether everything that came of an unfinished request is
+// passed on, so that only the caller can go on.
+func (x *Exchange) callersTurn() bool {
+	return !x.reqEnded && (x.collecting || x.up != nil && x.up.Buffered() == 0)
+}
+
+func (x *Exchange) due() int64 {
+	due := x.touched + x.limit()
+	if x.Deadline != 0 && !x.isLocal {
+		due = min(due, x.Deadline)
+	}
+	return due
+}
+
+// late reports whether the caller's own deadline has passed.
+func (x *Exchange) late() bool { return x.Deadline != 0 && x.loop.shard.Now() >= x.Deadline }
+
+// arm notes progress and sets the exchange's one timer.
+func (x *Exchange) arm() {
+	x.touch()
+	x.rearm()
+}
+
+// rearm sets the timer anew after a change that may make it due earlier.
+func (x *Exchange) rearm() {
+	if !x.finished {
+		x.loop.shard.Arm(&x.timer, x.due())
+	}
+}
+
 // deadline is the exchange as its timer sees it.
 type deadline Exchange
 
-// Expire ends an exchange that makes no progress. The caller is to blame while
-// its body does not come and nothing of it waits to be sent; otherwise the
-// upstream is.
+// Expire ends an exchange that makes no progress, and blames whoever had to go on:
+// the caller that does not read, or whose body does not come; this process that
+// found no connection; otherwise the upstream.
 func (d *deadline) Expire(_ *shard.Timer, now int64) {
 	x := (*Exchange)(d)
 	if x.finished {
 		return
 	}
 	defer x.contain()
-	limit := x.Route.Timeout
-	if x.headSent {
-		limit = x.Route.Idle
-	}
-	due := x.touched + int64(limit)
-	if x.Deadline != 0 {
-		due = min(due, x.Deadline)
-	}
-	if now < due {
+	if due := x.due(); now < due {
 		x.loop.shard.Arm(&x.timer, due)
 		return
 	}
 	switch {
+	case x.late() && !x.isLocal:
+		x.fail(quadnine.Timeout, quadnine.Local, "response", policy.Unspecified, errTimeout)
+	case x.headSent && x.down.Buffered() > 0:
+		x.fail(quadnine.Timeout, quadnine.Downstream, "response", policy.Unspecified, errSlowReader)
+	case x.callersTurn():
+		x.fail(quadnine.Timeout, quadnine.Downstream, "body", policy.Unspecified, errSlowBody)
+	case x.at >= atForward && !x.sentHead:
+		x.noConnection()
 	case x.headSent:
 		x.fail(quadnine.Timeout, quadnine.Upstream, "body", policy.UpstreamTimeout, errIdle)
-		x.breakOff(codeCancel)
-		return
-	case !x.reqEnded && len(x.reqBody) == 0 && (x.up == nil || x.up.Buffered() == 0), x.collecting:
-		x.fail(quadnine.Timeout, quadnine.Downstream, "body", policy.Unspecified, errSlowBody)
-	case x.Deadline != 0 && now >= x.Deadline:
-		x.fail(quadnine.Timeout, quadnine.Local, "response", policy.Unspecified, errTimeout)
 	default:
 		x.fail(quadnine.Timeout, quadnine.Upstream, "response", policy.UpstreamTimeout, errTimeout)
 	}
-	if x.at < atForward {
-		x.at = atForward // its first act is to pass the error on
+	if x.headSent {
+		x.breakOff(codeCancel)
+		return
 	}
-	x.run()
-}
-
-// armDeadline starts the exchange's one timer.
-func (x *Exchange) armDeadline() {
 	x.touch()
-	due := x.touched + int64(x.Route.Timeout)
-	if x.Deadline != 0 {
-		due = min(due, x.Deadline)
-	}
-	x.loop.shard.Arm(&x.timer, due)
+	x.loop.shard.Arm(&x.timer, now+x.limit()) // a degrade step has its own time
+	x.at = max(x.at, atForward)               // its first act is to pass the error on
+	x.run()
 }

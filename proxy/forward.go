@@ -18,6 +18,8 @@ var (
 	errTimeout    = errors.New("no response in time")
 	errSlowBody   = errors.New("the request body stopped coming")
 	errIdle       = errors.New("no progress of either body")
+	errSlowReader = errors.New("the caller stopped reading")
+	errNoRoom     = errors.New("no connection had room in time")
 	errBadStatus  = errors.New("the response has no valid status")
 	errUpstream5x = errors.New("the upstream answered with a server error")
 )
@@ -64,12 +66,25 @@ func (x *Exchange) unavailable(err error) {
 	}
 }
 
+// noConnection says that the time to find a stream ran out: another request's
+// doing where connections are open, and otherwise the app's, but never the key's.
+func (x *Exchange) noConnection() {
+	if e := x.want.Endpoint; e != nil && e.Conns() == 0 {
+		x.fail(quadnine.Unavailable, quadnine.Upstream, "connect", policy.ConnectFailed, errTimeout)
+		return
+	}
+	x.fail(quadnine.Unavailable, quadnine.Local, "connect", policy.Overload, errNoRoom)
+}
+
 // send gives the request, as far as it has come, to the upstream.
 func (x *Exchange) send(s upstream.Stream) {
 	x.up, x.sentHead = s, true
 	x.tries++
 	bodyless := x.reqEnded && len(x.reqBody) == 0
 	s.WriteHead(&x.req, bodyless && !x.hasTrailers)
+	if x.up != s {
+		return // it could not be sent, and what follows has begun
+	}
 	if len(x.reqBody) > 0 {
 		x.sentBody = !x.collected
 		x.credit(s.WriteData(x.reqBody, x.reqEnded && !x.hasTrailers))
@@ -84,7 +99,7 @@ func (x *Exchange) send(s upstream.Stream) {
 
 // credit opens the caller's window for n bytes that were used.
 func (x *Exchange) credit(n int) {
-	if n = min(n, x.owed); n > 0 {
+	if n = min(n, x.owed); n > 0 && !x.finished {
 		x.owed -= n
 		x.down.Consume(n)
 	}
@@ -103,6 +118,7 @@ func (f forward) judge(x *Exchange) Verdict {
 	if x.holding && !x.upEnded {
 		return Wait
 	}
+	x.storable = x.storable && x.holding // what is not held is not gathered either
 	x.holding = false
 	return Continue
 }
@@ -173,7 +189,9 @@ func (u *upSide) OnUpHead(head *field.List, end bool) {
 		x.run()
 		return
 	case status < 200:
-		x.down.WriteHead(head, false)
+		x.resp.CopyFrom(head)
+		stripOurs(&x.resp)
+		x.down.WriteHead(&x.resp, false)
 		return
 	}
 	x.loop.responded(x.cluster)
@@ -190,27 +208,27 @@ func parseStatus(b []byte) (int, bool) {
 	return int(b[0]-'0')*100 + int(b[1]-'0')*10 + int(b[2]-'0'), true
 }
 
-// OnUpData takes body bytes: into the held reply, or on to the caller. What is
-// to be stored is kept besides.
+// OnUpData takes body bytes: into the held reply, or on to the caller.
 func (u *upSide) OnUpData(p []byte, end bool) {
 	x := (*Exchange)(u)
 	defer x.contain()
 	x.touch()
-	x.upEnded = end
-	if x.storable && !x.keepBody(p) {
-		x.storable = false
-		if x.holding { // too long to hold: what was gathered goes out and the rest streams
-			x.holding = false
-			x.run()
-		}
-	}
-	if x.holding {
+	if x.holding && x.keepBody(p) {
+		x.upEnded = end
 		x.up.Consume(len(p))
 		if end {
 			x.run()
 		}
 		return
 	}
+	if x.holding { // too long to hold: what was gathered goes out and the rest streams
+		x.holding, x.storable = false, false
+		x.run()
+		if x.finished {
+			return
+		}
+	}
+	x.upEnded = end
 	if x.headSent && !x.gone {
 		x.upOwed += len(p)
 		x.creditUp(x.down.WriteData(p, end && !x.upHasTr))
@@ -232,6 +250,12 @@ func (x *Exchange) keepBody(p []byte) bool {
 	return true
 }
 
+// dropBody gives back what keepBody took.
+func (x *Exchange) dropBody() {
+	x.loop.server.budget.give(x.budgeted)
+	x.budgeted, x.body = 0, x.body[:0]
+}
+
 // creditUp opens the upstream's window for n bytes that the caller's side took.
 func (x *Exchange) creditUp(n int) {
 	if n = min(n, x.upOwed); n > 0 && x.up != nil {
@@ -246,6 +270,9 @@ func (u *upSide) OnUpTrailers(t *field.List) {
 	defer x.contain()
 	x.touch()
 	x.trailers.CopyFrom(t)
+	if !x.toPeer {
+		stripOurs(&x.trailers)
+	}
 	x.upEnded, x.upHasTr, x.storable = true, true, false
 	if x.headSent && !x.gone {
 		x.down.WriteTrailers(&x.trailers)
@@ -272,7 +299,14 @@ func (u *upSide) OnUpReset(f upstream.Failure) {
 		x.run()
 		return
 	}
-	x.fail(quadnine.BadGateway, quadnine.Upstream, "response", policy.UpstreamReset, errors.New("the upstream broke off: "+f.Reason))
+	switch {
+	case f.Unprocessed && !f.ConnLost:
+		x.fail(quadnine.Unavailable, quadnine.Upstream, "request", policy.UpstreamRefused, errors.New("the upstream refused the request: "+f.Reason))
+	case !f.Remote && !f.ConnLost && f.Code == codeInternal: // our engine could not write it
+		x.fail(quadnine.BadRequest, quadnine.Downstream, "request", policy.Unspecified, errors.New("the request cannot be sent on: "+f.Reason))
+	default:
+		x.fail(quadnine.BadGateway, quadnine.Upstream, "response", policy.UpstreamReset, errors.New("the upstream broke off: "+f.Reason))
+	}
 	if x.headSent {
 		x.breakOff(f.Code)
 		return
@@ -284,6 +318,7 @@ func (u *upSide) OnUpReset(f upstream.Failure) {
 func (u *upSide) OnUpSent(n int) {
 	x := (*Exchange)(u)
 	defer x.contain()
+	x.touch()
 	x.credit(n)
 }
 
@@ -294,19 +329,22 @@ func (x *Exchange) breakOff(code uint32) {
 	if code == codeNoError {
 		code = codeInternal
 	}
-	x.observe(policy.Failure, policy.UpstreamReset)
+	if x.err != x.firstErr { // rescue has not seen it
+		x.blame(x.err)
+	}
 	x.down.Reset(code)
 	x.gone = true
 	x.run()
 }
 
 // dropUpstream gives up the current try.
-func (x *Exchange) dropUpstream(code uint32) {
+func (x *Exchange) dropUpstream() {
 	x.loop.pool.Cancel(&x.want)
 	if x.up != nil {
-		x.up.Reset(code)
+		x.up.Reset(codeCancel)
 		x.releaseUp()
 	}
+	x.dropBody()
 }
 
 func (x *Exchange) releaseUp() {

@@ -22,7 +22,7 @@ func TestForwardAllProtocolPairs(t *testing.T) {
 	for _, down := range []testkit.Protocol{testkit.H2, testkit.H1} {
 		for _, up := range []testkit.Protocol{testkit.H2, testkit.H1} {
 			t.Run(string(down)+" to "+string(up), func(t *testing.T) {
-				bubble(t, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
 					r := newRig(t, snapshot.Source{Upstreams: []string{"http://app:80"}})
 					r.client = r.newClient(down)
 					r.app("app:80", func(w http.ResponseWriter, req *http.Request) {
@@ -61,7 +61,7 @@ func TestForwardAllProtocolPairs(t *testing.T) {
 }
 
 func TestProbeRemembersHTTP1(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Upstreams: []string{"http://app:80"}})
 		r.app("app:80", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hi") }, testkit.H1)
 		for range 3 {
@@ -77,7 +77,7 @@ func TestProbeRemembersHTTP1(t *testing.T) {
 }
 
 func TestUpstreamComesBackSpeakingAnotherProtocol(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Upstreams: []string{"http://app:80"}})
 		h := func(w http.ResponseWriter, req *http.Request) { _, _ = io.WriteString(w, req.Proto) }
 		app := r.app("app:80", h, testkit.H1)
@@ -92,7 +92,7 @@ func TestUpstreamComesBackSpeakingAnotherProtocol(t *testing.T) {
 }
 
 func TestDeadEndpointIsPassedOver(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{Upstreams: []string{"h2c://dead:80", "h2c://app:80"}})
 		r.app("app:80", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alive") })
 		for range 50 {
@@ -106,8 +106,8 @@ func TestDeadEndpointIsPassedOver(t *testing.T) {
 }
 
 func TestTimeoutsBlameTheRightSide(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := newRig(t, snapshot.Source{Timeout: 2 * time.Second})
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, snapshot.Source{Timeout: 2 * time.Second, Idle: 10 * time.Second})
 		r.app("app:80", func(_ http.ResponseWriter, req *http.Request) {
 			_, _ = io.Copy(io.Discard, req.Body)
 			<-req.Context().Done()
@@ -133,7 +133,7 @@ func TestUpstreamResetMidBodyIsNeverACleanEnd(t *testing.T) {
 	for _, down := range []testkit.Protocol{testkit.H2, testkit.H1} {
 		for _, up := range []testkit.Protocol{testkit.H2, testkit.H1} {
 			t.Run(string(down)+" to "+string(up), func(t *testing.T) {
-				bubble(t, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
 					r := newRig(t, snapshot.Source{Upstreams: []string{string(up) + "://app:80"}})
 					r.client = r.newClient(down)
 					r.app("app:80", func(w http.ResponseWriter, _ *http.Request) {
@@ -156,7 +156,7 @@ func TestUpstreamResetMidBodyIsNeverACleanEnd(t *testing.T) {
 }
 
 func TestCallerGoneIsNeutral(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{})
 		seen := make(chan error, 10)
 		r.app("app:80", func(_ http.ResponseWriter, req *http.Request) {
@@ -166,10 +166,14 @@ func TestCallerGoneIsNeutral(t *testing.T) {
 		for range 5 {
 			c := *r.client
 			c.Timeout = time.Second
-			if _, err := c.Do(r.request(http.MethodGet, "/?tenant=a", nil)); err == nil {
+			resp, err := c.Do(r.request(http.MethodGet, "/?tenant=a", nil))
+			if err == nil {
+				_ = resp.Body.Close()
 				t.Fatal("want a time-out at the caller")
 			}
-			<-seen // the cancellation reached the upstream
+			if err := <-seen; err == nil { // the cancellation reached the upstream
+				t.Fatal("the upstream's request ended without a reason")
+			}
 		}
 		r.settled()
 		if v := r.server.Explain(keyOf("a", "")).Breaker; v.Failures != 0 {
@@ -184,7 +188,7 @@ func TestCallerGoneIsNeutral(t *testing.T) {
 func TestEarlyReplyWhileTheBodyStillComes(t *testing.T) {
 	for _, up := range []testkit.Protocol{testkit.H2, testkit.H1} {
 		t.Run(string(up), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, snapshot.Source{Upstreams: []string{string(up) + "://app:80"}})
 				r.app("app:80", func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Content-Length", "2")
@@ -199,7 +203,7 @@ func TestEarlyReplyWhileTheBodyStillComes(t *testing.T) {
 }
 
 func TestPanicEndsOneExchange(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{})
 		release := make(chan struct{})
 		r.app("app:80", func(w http.ResponseWriter, req *http.Request) {
@@ -238,7 +242,7 @@ func (p panicking) Step(x *Exchange) Verdict {
 func TestDrainLosesNothing(t *testing.T) {
 	for _, down := range []testkit.Protocol{testkit.H2, testkit.H1} {
 		t.Run(string(down), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, snapshot.Source{})
 				r.client = r.newClient(down)
 				release := make(chan struct{})
@@ -273,7 +277,7 @@ func TestDrainLosesNothing(t *testing.T) {
 }
 
 func TestHeaderHygiene(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{})
 		r.app("app:80", func(w http.ResponseWriter, req *http.Request) {
 			for n := range req.Header {

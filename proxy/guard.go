@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 
@@ -76,11 +77,24 @@ func (g guard) identify(x *Exchange) bool {
 func (g guard) collect(x *Exchange) bool {
 	x.collecting = !x.reqEnded && len(x.reqBody) <= collectLimit
 	if x.collecting {
+		x.goOn()
 		x.credit(x.owed) // gathered bytes are used bytes: the window must not stop them
 		return false
 	}
 	x.collected = x.reqEnded && !x.hasTrailers && len(x.reqBody) <= collectLimit
 	return true
+}
+
+// goOn tells a caller that waits for 100 (RFC 9110 section 10.1.1) to send its
+// body: the upstream, which is asked later, cannot.
+func (x *Exchange) goOn() {
+	if !bytes.EqualFold(x.req.Get("expect"), []byte("100-continue")) {
+		return
+	}
+	x.req.Del("expect")
+	x.resp.Reset()
+	x.resp.Add(":status", "100")
+	x.down.WriteHead(&x.resp, false)
 }
 
 func (g guard) key(x *Exchange) {
@@ -111,7 +125,8 @@ func (h *hashed) Receive(*shard.Mail) {
 	}
 	defer x.contain()
 	if x.job.Panic != nil {
-		panic(x.job.Panic)
+		x.crash(x.job.Panic)
+		return
 	}
 	guard{x.loop}.key(x)
 	x.run()

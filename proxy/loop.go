@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/quadnine/quadnine/internal/invariant"
 	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/proxy/upstream"
 	"github.com/quadnine/quadnine/telemetry"
@@ -24,6 +25,7 @@ type loop struct {
 	stages []stage
 
 	free      []*Exchange
+	dead      []*Exchange // become free at the end of the wake-up
 	names     map[string]string
 	conns     map[*downConn]struct{}
 	outcomes  map[*upstream.Cluster]*batch
@@ -81,11 +83,24 @@ func (l *loop) begin(c *downConn, down upstream.Stream) *Exchange {
 	return x
 }
 
+// recycle takes x back. It is not used again before the wake-up ends: an engine's
+// event may end an exchange while a caller up the stack still looks at it.
 func (l *loop) recycle(x *Exchange) {
-	if len(l.free) < maxFree {
-		x.reset()
-		l.free = append(l.free, x)
+	invariant.Check(x.finished && !x.hashing && !x.timer.Armed() && x.up == nil && x.want.Endpoint == nil,
+		"an exchange is recycled that something still refers to")
+	l.dead = append(l.dead, x)
+}
+
+// bury makes the dead exchanges free.
+func (l *loop) bury() {
+	for _, x := range l.dead {
+		if len(l.free) < maxFree {
+			x.reset()
+			l.free = append(l.free, x)
+		}
 	}
+	clear(l.dead)
+	l.dead = l.dead[:0]
 }
 
 // responded and lost note what the cluster's breaker is told at the flush.
@@ -104,6 +119,7 @@ func (l *loop) batchOf(c *upstream.Cluster) *batch {
 
 // settle hands the outcomes of one wake-up to the cluster breakers.
 func (l *loop) settle() {
+	l.bury()
 	if !l.touched {
 		return
 	}

@@ -79,10 +79,14 @@ func (x *Exchange) run() {
 
 // contain ends an exchange whose code panicked, and only that one.
 func (x *Exchange) contain() {
-	p := recover()
-	if p == nil {
-		return
+	if p := recover(); p != nil {
+		x.crash(p)
 	}
+}
+
+// crash ends the exchange for a panic, with an error reply if that can still be
+// sent.
+func (x *Exchange) crash(p any) {
 	l := x.loop
 	l.server.log.Error("panic in an exchange: it ends, others go on",
 		"panic", fmt.Sprint(p), "key", x.Key.String(), "stage", x.at, "stack", string(debug.Stack()))
@@ -97,7 +101,7 @@ func (x *Exchange) contain() {
 		}
 	}()
 	if !x.headSent {
-		x.dropUpstream(codeCancel)
+		x.dropUpstream()
 		x.explain(x.err)
 		x.at = atRespond
 		l.stages[len(l.stages)-1].Step(x)

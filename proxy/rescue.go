@@ -18,23 +18,18 @@ func (x *Exchange) rescue() int {
 		x.gone = true
 		return atRespond
 	}
-	if why := policy.ReasonOf(err); err.Origin == quadnine.Upstream && !x.toPeer && countsAgainstKey(why) {
-		x.observe(policy.Failure, why)
-		if e := x.want.Endpoint; e != nil {
-			e.Failed()
-		}
-	}
+	x.blame(err)
 	if x.firstErr == nil || !x.toPeer {
 		x.firstErr = err
 	}
 	switch x.nextStep() {
 	case policy.Peer:
-		x.dropUpstream(codeCancel)
+		x.dropUpstream()
 		x.askPeer()
 		return atForward
 	case policy.Stale:
 		if x.answerStale() {
-			x.dropUpstream(codeCancel)
+			x.dropUpstream()
 			return atRespond
 		}
 	}
@@ -43,10 +38,23 @@ func (x *Exchange) rescue() int {
 		x.holding, x.storable = false, false
 		return atRespond
 	}
-	x.dropUpstream(codeCancel)
+	x.dropUpstream()
 	x.step = policy.Explain
 	x.explain(x.firstErr)
 	return atRespond
+}
+
+// blame records err with the key's breaker and the endpoint where it is their
+// doing, and not a peer's.
+func (x *Exchange) blame(err *quadnine.Error) {
+	why := policy.ReasonOf(err)
+	if err.Origin != quadnine.Upstream || x.toPeer || !countsAgainstKey(why) {
+		return
+	}
+	x.observe(policy.Failure, why)
+	if e := x.want.Endpoint; e != nil {
+		e.Failed()
+	}
 }
 
 // countsAgainstKey reports whether a failure says something of the key. A refused
@@ -64,7 +72,7 @@ func countsAgainstKey(r policy.Reason) bool {
 // nextStep asks policy which degrade step comes next.
 func (x *Exchange) nextStep() policy.Step {
 	return policy.Next(policy.Possible{
-		Peer:  x.loop.server.peers != nil && !x.asked,
+		Peer:  x.loop.server.peers != nil && !x.asked && !x.late(),
 		Hop:   x.hop,
 		Fresh: x.replayable(),
 		Stale: x.storable,
@@ -92,7 +100,6 @@ func (x *Exchange) askPeer() {
 	x.cluster = l.server.peers
 	x.want.Tried, x.tries = 0, 0
 	x.sentHead, x.headSeen, x.upEnded, x.upHasTr, x.holding = false, false, false, false, false
-	x.body = x.body[:0]
 	x.upOwed = 0
 	x.req.Set(hopHeader, "1")
 	x.touch()
@@ -121,7 +128,7 @@ func (x *Exchange) answerStale() bool {
 	x.resp.Add("cache-status", string(policy.AppendCacheStatus(nil, policy.CacheStatus{
 		Hit: true, TTL: l.server.snap.Cache.TTL - age, Detail: why.String(),
 	})))
-	x.local = append(x.local[:0], stored.Body...)
+	x.reply = stored.Body
 	return true
 }
 
@@ -152,6 +159,7 @@ func (x *Exchange) explain(err *quadnine.Error) {
 		x.resp.Add("content-type", "text/plain; charset=utf-8")
 		x.resp.AddInt("content-length", int64(len(x.local)))
 	}
+	x.reply = x.local
 	if after > 0 {
 		x.resp.AddInt("retry-after", after)
 	}

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/proxy/field"
 )
 
 // respond writes the reply's head and what is there of its body, then waits
@@ -13,6 +15,7 @@ type respond struct{ *loop }
 func (r respond) Step(x *Exchange) Verdict {
 	if !x.headSent {
 		x.headSent = true
+		x.arm()
 		if x.isLocal {
 			r.local(x)
 		} else {
@@ -29,21 +32,17 @@ func (r respond) Step(x *Exchange) Verdict {
 
 // local sends a reply of our own making or from the cache.
 func (respond) local(x *Exchange) {
-	bodyless := len(x.local) == 0 || x.method == methodHead
+	bodyless := len(x.reply) == 0 || x.method == methodHead
 	x.down.WriteHead(&x.resp, bodyless)
 	if !bodyless {
-		x.down.WriteData(x.local, true)
+		x.down.WriteData(x.reply, true)
 	}
 }
 
 // relay sends the upstream's reply as far as it has come.
 func (respond) relay(x *Exchange) {
 	if !x.toPeer { // only a sidecar may speak in our headers
-		for i := range x.resp.Len() {
-			if n := x.resp.Name(i); len(n) > len(ownPrefix) && string(n[:len(ownPrefix)]) == ownPrefix {
-				x.resp.DelAt(i)
-			}
-		}
+		stripOurs(&x.resp)
 	}
 	if x.step != policy.Explain {
 		x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, x.step, policy.ReasonOf(x.firstErr), -1)))
@@ -58,9 +57,21 @@ func (respond) relay(x *Exchange) {
 	x.down.WriteHead(&x.resp, end && len(x.body) == 0)
 	if len(x.body) > 0 {
 		x.down.WriteData(x.body, end) // its credit was given while it was held
+		if !x.storable {
+			x.dropBody()
+		}
 	}
 	if x.upHasTr {
 		x.down.WriteTrailers(&x.trailers)
+	}
+}
+
+// stripOurs deletes the fields that only a sidecar may set.
+func stripOurs(l *field.List) {
+	for i := range l.Len() {
+		if bytes.HasPrefix(l.Name(i), []byte(ownPrefix)) {
+			l.DelAt(i)
+		}
 	}
 }
 

@@ -25,12 +25,6 @@ type rig struct {
 	client *http.Client
 }
 
-// bubble runs f in fake time with everything of the rig stopped at the end.
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
-}
-
 // newRig starts a sidecar at "sidecar:80" from src; what src leaves out is a
 // sensible default for tests.
 func newRig(t *testing.T, src snapshot.Source) *rig {

@@ -18,6 +18,6 @@ func (r route) Step(x *Exchange) Verdict {
 		x.fail(quadnine.NotFound, quadnine.Local, "route", policy.Unspecified, errNoRoute)
 		return Reply
 	}
-	x.armDeadline()
+	x.arm()
 	return Continue
 }

@@ -159,7 +159,7 @@ func (s *Server) Draining() bool { return s.draining.Load() }
 
 // Drain stops accepting, asks every caller to go elsewhere and waits until all
 // exchanges are over and all connections closed, or ctx ends. Close still has to
-// be called.
+// be called; when it was called meanwhile, the error is ErrClosed.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
 	s.closeListeners()
@@ -174,6 +174,8 @@ func (s *Server) Drain(ctx context.Context) error {
 			select {
 			case c := <-n:
 				left += int64(c)
+			case <-l.shard.Done():
+				return ErrClosed
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -183,6 +185,8 @@ func (s *Server) Drain(ctx context.Context) error {
 		}
 		select {
 		case <-s.idle:
+		case <-s.loops[0].shard.Done():
+			return ErrClosed
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -43,13 +44,19 @@ type TenantBreaker struct {
 
 // SourceOne is quadnine.policy.v1.KeySource: exactly one of its fields is set.
 type SourceOne struct {
-	Header         string `yaml:"header"`
-	QueryParameter string `yaml:"queryParameter"`
-	PathSegment    *struct {
-		Index uint32 `yaml:"index"`
-	} `yaml:"pathSegment"`
-	GrpcMethod *struct{} `yaml:"grpcMethod"`
+	Header         string       `yaml:"header"`
+	QueryParameter string       `yaml:"queryParameter"`
+	PathSegment    *PathSegment `yaml:"pathSegment"`
+	GrpcMethod     *GrpcMethod  `yaml:"grpcMethod"`
 }
+
+// PathSegment is quadnine.policy.v1.KeySource.PathSegment.
+type PathSegment struct {
+	Index uint32 `yaml:"index"`
+}
+
+// GrpcMethod is quadnine.policy.v1.KeySource.GrpcMethod.
+type GrpcMethod struct{}
 
 // ResponseCache is quadnine.policy.v1.ResponseCache.
 type ResponseCache struct {
@@ -103,9 +110,9 @@ func Parse(name string, data []byte) (*File, error) {
 }
 
 var (
-	yamlLine     = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
-	unknownField = regexp.MustCompile(`^field (\S+) not found in type snapshot\.(\w+)$`)
-	wrongType    = regexp.MustCompile("^cannot unmarshal !!(\\w+)(?: `(.*)`)? into (.*)$")
+	yamlLine     = regexp.MustCompile(`(?s)^(?:yaml: )?line (\d+): (.*)$`)
+	unknownField = regexp.MustCompile(`(?s)^field (.+) not found in type snapshot\.(\w+)$`)
+	wrongType    = regexp.MustCompile("(?s)^cannot unmarshal !!(\\w+)(?: `(.*)`)? into (.*)$")
 )
 
 // located rewrites the YAML reader's messages as file:line: what, what next.
@@ -123,9 +130,14 @@ func located(name string, err error) error {
 		}
 		what := m[2]
 		if u := unknownField.FindStringSubmatch(what); u != nil {
-			what = fmt.Sprintf("unknown field %q; known here: %s", u[1], strings.Join(knownFields[u[2]], ", "))
+			known := cmp.Or(strings.Join(knownFields[u[2]], ", "), "nothing")
+			what = fmt.Sprintf("unknown field %q; known here: %s", u[1], known)
 		} else if t := wrongType.FindStringSubmatch(what); t != nil {
-			what = fmt.Sprintf("wrong type: got %s %q, want %s", kinds[t[1]], t[2], goKinds(t[3]))
+			got := cmp.Or(kinds[t[1]], t[1])
+			if t[2] != "" {
+				got += " " + strconv.Quote(t[2])
+			}
+			what = fmt.Sprintf("wrong type: got %s, want %s", got, goKinds(t[3]))
 		}
 		out = append(out, fmt.Errorf("%s:%s: %s", name, m[1], what))
 	}
@@ -136,7 +148,9 @@ var kinds = map[string]string{"str": "text", "int": "number", "float": "number",
 
 func goKinds(t string) string {
 	switch {
-	case strings.HasPrefix(t, "uint"), strings.HasPrefix(t, "int"):
+	case t == "uint32":
+		return "a whole number from 0 to 4294967295"
+	case strings.HasPrefix(t, "int"):
 		return "a whole number"
 	case strings.HasPrefix(t, "float"):
 		return "a number"
@@ -155,6 +169,7 @@ var knownFields = map[string][]string{
 	"File":          {"tenantBreaker", "responseCache"},
 	"TenantBreaker": {"failureThreshold", "failureRatePercent", "minRequests", "window", "openFor", "probeLease", "successThreshold", "maxKeys", "maxKeysPerTenant", "maxTenants", "decayAfter", "tenant", "metric", "requireTenant"},
 	"SourceOne":     {"header", "queryParameter", "pathSegment", "grpcMethod"},
+	"PathSegment":   {"index"},
 	"ResponseCache": {"ttl", "maxBytes", "maxBodyBytes", "identityHeaders"},
 }
 
@@ -307,8 +322,8 @@ func sources(dst *[]KeySource, in []SourceOne, field string) []error {
 		switch {
 		case n != 1:
 			errs = append(errs, &fieldError{path, fmt.Sprintf("sets %d sources: want exactly one of %s", n, strings.Join(knownFields["SourceOne"], ", "))})
-		case k.Kind == FromHeader && strings.ToLower(k.Name) != k.Name:
-			errs = append(errs, &fieldError{append(path, "header"), fmt.Sprintf("is %q: write it in lower case", k.Name)})
+		case k.Kind == FromHeader && (strings.ToLower(k.Name) != k.Name || strings.ContainsAny(k.Name, " \t\r\n:,;")):
+			errs = append(errs, &fieldError{append(path, "header"), fmt.Sprintf("is %q: want a header field's name in lower case", k.Name)})
 		case k.Kind == FromPathSegment && k.Index > 63:
 			errs = append(errs, &fieldError{append(path, "pathSegment"), fmt.Sprintf("has index %d: want 0 to 63", k.Index)})
 		}

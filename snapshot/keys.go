@@ -1,5 +1,7 @@
 package snapshot
 
+import "strconv"
+
 // SourceKind is where a key's part is read from.
 type SourceKind uint8
 
@@ -26,7 +28,7 @@ func (k KeySource) String() string {
 	case FromQuery:
 		return "query parameter " + k.Name
 	case FromPathSegment:
-		return "path segment " + string(rune('0'+k.Index))
+		return "path segment " + strconv.Itoa(k.Index)
 	default:
 		return "gRPC method"
 	}

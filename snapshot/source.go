@@ -88,9 +88,8 @@ func Compile(src Source) (*Snapshot, error) {
 		s.Routes = append(s.Routes, &r)
 	}
 	slices.SortStableFunc(s.Routes, func(a, b *Route) int { return cmp.Compare(len(b.Prefix), len(a.Prefix)) })
-	if !slices.ContainsFunc(s.Routes, func(r *Route) bool { return r.Prefix == "/" }) {
-		s.Routes = append(s.Routes, &Route{Prefix: "", Cluster: s.Local, Timeout: src.Timeout, Idle: src.Idle})
-	}
+	// Also beside a route for "/": the target of OPTIONS may be "*".
+	s.Routes = append(s.Routes, &route)
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -127,6 +126,10 @@ func endpoints(flag string, urls []string, bad func(string, string, ...any)) []E
 		}
 		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
 			bad(flag, "%q: only a host and a port may follow the scheme: paths are forwarded unchanged", raw)
+			continue
+		}
+		if u.Hostname() == "" {
+			bad(flag, "%q has no host: write http://127.0.0.1:port for the local app", raw)
 			continue
 		}
 		port := cmp.Or(u.Port(), "80")

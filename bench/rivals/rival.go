@@ -42,7 +42,7 @@ type Place struct {
 
 // All returns every rival, quadnine first and the floor last.
 func All() []Rival {
-	return []Rival{quadnine, haproxy, nginx, envoy, reverse, tcp}
+	return []Rival{quadnine, quadnineStoresNothing, haproxy, nginx, envoy, reverse, tcp}
 }
 
 // Tools returns the programs that All and the backend need.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync"
@@ -27,7 +28,7 @@ type demoApp struct {
 	wg   sync.WaitGroup
 }
 
-func startDemoApp(addr string) (*demoApp, error) {
+func startDemoApp(ctx context.Context, addr string) (*demoApp, error) {
 	app, err := statsapp.New(statsapp.Options{})
 	if err != nil {
 		return nil, err
@@ -35,7 +36,8 @@ func startDemoApp(addr string) (*demoApp, error) {
 	if err := app.Seed(demoSeed, demoTenants, demoEvents); err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("tcp", addr)
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("demo: start a statistics service: %w", err)
 	}

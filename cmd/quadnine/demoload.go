@@ -60,7 +60,7 @@ func newDemoLoad(addr string, app *statsapp.App) (*demoLoad, error) {
 	protocols.SetUnencryptedHTTP2(true)
 	l := &demoLoad{
 		base:   "http://" + addr,
-		client: &http.Client{Transport: &http.Transport{Protocols: protocols, DisableCompression: true}, Timeout: 5 * time.Second},
+		client: &http.Client{Transport: &http.Transport{Protocols: protocols, DisableCompression: true}, Timeout: time.Minute},
 		cancel: func() {},
 	}
 	from, to := statsapp.SeedStart, statsapp.SeedStart+int64(24*time.Hour/time.Millisecond)

@@ -112,14 +112,17 @@ func checkDemoShape(t *testing.T, shown []string) {
 
 func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
-	var out []string
-	for range n {
+	out := make([]string, n)
+	open := make([]net.Listener, n) // all at once, so that no address comes twice
+	for i := range out {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = ln.Close() }()
-		out = append(out, ln.Addr().String())
+		out[i], open[i] = ln.Addr().String(), ln
+	}
+	for _, ln := range open {
+		_ = ln.Close()
 	}
 	return out
 }
@@ -233,11 +236,12 @@ func curl(t *testing.T, args []string) string {
 	if h2 {
 		version = "HTTP/2"
 	}
-	out := fmt.Sprintf("%s %d\n", version, a.status)
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s %d\n", version, a.status)
 	for name, values := range a.header {
-		out += strings.ToLower(name) + ": " + strings.Join(values, ", ") + "\n"
+		fmt.Fprintf(&out, "%s: %s\n", strings.ToLower(name), strings.Join(values, ", "))
 	}
-	return out + "\n" + a.body
+	return out.String() + "\n" + a.body
 }
 
 // shellWords splits a line as a shell does, as far as the page needs it.

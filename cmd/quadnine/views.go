@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 	"iter"
-	"net/http"
+	"strings"
 	"time"
 
 	"github.com/quadnine/quadnine"
@@ -25,7 +25,7 @@ func (s *sidecar) views(snap *snapshot.Snapshot) console.Views {
 		Clusters: s.clusters,
 		Breakers: s.breakers,
 		Explain:  func(k quadnine.Key) console.Explanation { return s.explain(snap, k) },
-		Metrics:  http.Handler(s.tel.Registry.Handler()),
+		Metrics:  s.tel.Registry.Handler(),
 		Info: func() console.Info {
 			i := console.Info{Version: version(), Role: snap.Listener.Role.String(), Listen: []string{s.Addr()}, Started: s.started}
 			for _, e := range snap.Local.Endpoints {
@@ -123,14 +123,15 @@ func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Expla
 		}
 		step("cluster "+c.Name, c.State(), fmt.Sprintf("%d of %d endpoints usable%s", n, len(c.Endpoints), why))
 	}
-	degradeAt := ""
+	var prefixes []string
 	for _, r := range snap.Routes {
 		if r.Degrade {
-			degradeAt += " " + r.Prefix
+			prefixes = append(prefixes, r.Prefix)
 		}
 	}
+	degradeAt := " " + strings.Join(prefixes, " ")
 	switch {
-	case degradeAt == "":
+	case len(prefixes) == 0:
 		step("cache", "off", "no --degrade prefix is configured")
 	case stale:
 		step("cache", fmt.Sprintf("%d stored replies", e.Stored), fmt.Sprintf("newest is %v old, told for up to %v, below%s", e.Newest.Round(time.Millisecond), snap.Cache.TTL, degradeAt))
@@ -166,12 +167,9 @@ func alive(c *upstream.Cluster, now int64) (n int, why string) {
 }
 
 func list(sources []snapshot.KeySource) string {
-	out := ""
+	names := make([]string, len(sources))
 	for i, s := range sources {
-		if i > 0 {
-			out += ", then "
-		}
-		out += s.String()
+		names[i] = s.String()
 	}
-	return out
+	return strings.Join(names, ", then ")
 }

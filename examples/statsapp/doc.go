@@ -2,7 +2,7 @@
 // per tenant in buckets of an hour, and answers pv, uv, ratio, funnel and
 // avg_duration for a tenant and a range of time, over HTTP/1.1, HTTP/2 without
 // TLS, and gRPC, on one port. Faults can be switched on per tenant, so that a
-// client's behaviour towards an unwell service can be watched.
+// client's behavior towards an unwell service can be watched.
 //
 // Data lives in memory and is bounded (Options). The service has no access
 // control, and its fault switch is on the same port: it is for demonstrations

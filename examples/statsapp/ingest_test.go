@@ -26,7 +26,7 @@ func TestSchemasRefuse(t *testing.T) {
 		{"v1 with the time of v2", strings.Replace(v1Line, "1767225600000", `"2026-01-01T00:00:00Z"`, 1), refusedSchema, "/ts: "},
 		{"v1 after 2100", strings.Replace(v1Line, "1767225600000", "4102444800000", 1), refusedSchema, "/ts: "},
 		{"v2 without session and duration", strings.Replace(v2Line, `"session":"s","duration_ms":250,`, "", 1), refusedSchema, "'session', 'duration_ms'"},
-		{"v2 with something else", strings.Replace(v2Line, `"sdk"`, `"colour":"red","sdk"`, 1), refusedSchema, "'colour'"},
+		{"v2 with something else", strings.Replace(v2Line, `"sdk"`, `"color":"red","sdk"`, 1), refusedSchema, "'color'"},
 		{"v2 with no time", strings.Replace(v2Line, "2026-01-01T00:00:01.5Z", "noon", 1), refusedSchema, "not valid date-time"},
 		{"v2 with a leap second", strings.Replace(v2Line, "2026-01-01T00:00:01.5Z", "2016-12-31T23:59:60Z", 1), refusedSchema, "/ts: "},
 		{"v2 before 1970", strings.Replace(v2Line, "2026", "1926", 1), refusedSchema, "Unix milliseconds"},

@@ -171,10 +171,19 @@ func TestFunnelStepsCountEachStep(t *testing.T) {
 		user, name string
 		at         int64
 	}{
-		{"all", "c", 9}, {"all", "a", 1}, {"all", "b", 5},
-		{"backwards", "c", 1}, {"backwards", "b", 2}, {"backwards", "a", 3},
-		{"tied", "a", 4}, {"tied", "b", 4}, {"tied", "c", 4},
-		{"two", "b", 1}, {"two", "a", 2}, {"two", "b", 3}, {"two", "c", 3},
+		{"all", "c", 9},
+		{"all", "a", 1},
+		{"all", "b", 5},
+		{"backwards", "c", 1},
+		{"backwards", "b", 2},
+		{"backwards", "a", 3},
+		{"tied", "a", 4},
+		{"tied", "b", 4},
+		{"tied", "c", 4},
+		{"two", "b", 1},
+		{"two", "a", 2},
+		{"two", "b", 3},
+		{"two", "c", 3},
 	} {
 		if err := app.Add(Event{Tenant: "t", Name: e.name, User: e.user, At: SeedStart + e.at}); err != nil {
 			t.Fatalf("event %d: %v", i, err)

@@ -138,7 +138,7 @@ func (l *listener) Addr() net.Addr { return l.addr }
 func (l *listener) Kill() {
 	_ = l.Close()
 	l.mu.Lock()
-	var cut []*conn
+	cut := make([]*conn, 0, len(l.alive))
 	for c := range l.alive {
 		cut = append(cut, c)
 	}

@@ -42,7 +42,7 @@ func collect(l *field.List) (pseudo map[string]string, values map[string][]strin
 func capture(r *recorder) *captured {
 	m := &captured{}
 	r.onHead = func(_ *Stream, head *field.List, end bool) {
-		if m.pseudo != nil || head.Get(":status") != nil && head.Get(":status")[0] == '1' {
+		if m.pseudo != nil || bytes.HasPrefix(head.Get(":status"), []byte("1")) {
 			return
 		}
 		m.pseudo, m.fields = collect(head)
@@ -92,7 +92,7 @@ func checkRequest(t *testing.T, raw []byte) {
 	if req.URL.IsAbs() {
 		_, target, _ = strings.Cut(target, "://")
 		target = target[min(len(target), len(m.pseudo[":authority"])):]
-		if target == "" && req.Method == "OPTIONS" {
+		if target == "" && req.Method == http.MethodOptions {
 			target = "*"
 		} else if target == "" || target[0] == '?' {
 			target = "/" + target
@@ -133,7 +133,7 @@ func checkResponse(t *testing.T, raw []byte, method string) {
 		return
 	}
 	c.FeedEOF()
-	if r.err != nil || !m.done || m.pseudo[":status"] == "204" && (bytes.Contains(bytes.ToLower(raw), []byte("chunked"))) {
+	if r.err != nil || !m.done || m.pseudo[":status"] == "204" && bytes.Contains(bytes.ToLower(raw), []byte("chunked")) {
 		return // net/http would wait for the last chunk of a 204
 	}
 	in := bufio.NewReader(bytes.NewReader(raw))
@@ -146,6 +146,7 @@ func checkResponse(t *testing.T, raw []byte, method string) {
 			continue
 		}
 		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
 		if err != nil {
 			t.Fatalf("net/http refuses the body: %v\n%q", err, raw)
 		}

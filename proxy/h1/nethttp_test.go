@@ -186,8 +186,8 @@ func TestServerWithNetHTTPClient(t *testing.T) {
 		{"PUT", "/large", strings.NewReader(large), nil, false, "PUT /large", large},
 		{"PUT", "/large", io.MultiReader(strings.NewReader(large)), nil, false, "PUT /large", large},
 	} {
-		resp, got := do(v.method, v.path, v.body, v.trailer, v.expect)
-		if resp.StatusCode != 200 || got != v.want || resp.Header.Get("X-Info") != v.info {
+		resp, got := do(v.method, v.path, v.body, v.trailer, v.expect) //nolint:bodyclose // do has read and closed it
+		if resp.StatusCode != http.StatusOK || got != v.want || resp.Header.Get("X-Info") != v.info {
 			t.Errorf("%s %s: %s, info %q, %d bytes", v.method, v.path, resp.Status, resp.Header.Get("X-Info"), len(got))
 		}
 		if n := strconv.Itoa(len(got)); v.method != "HEAD" && resp.Trailer.Get("X-Length") != n {
@@ -221,15 +221,15 @@ func TestClientWithNetHTTPServer(t *testing.T) {
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			http.Error(w, err.Error(), 400)
+			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("X-Info", r.Method+" "+r.Host+r.RequestURI+r.Trailer.Get("X-Sum"))
 		switch r.URL.Path {
 		case "/hint":
-			w.WriteHeader(103)
+			w.WriteHeader(http.StatusEarlyHints)
 		case "/none":
-			w.WriteHeader(204)
+			w.WriteHeader(http.StatusNoContent)
 			return
 		case "/length":
 			w.Header().Set("Content-Length", strconv.Itoa(len(body)))

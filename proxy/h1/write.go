@@ -16,7 +16,7 @@ func (s *Stream) WriteHead(head *field.List, end bool) {
 		return
 	}
 	mark := len(s.c.out)
-	why := ""
+	var why string
 	if s.c.server {
 		why = s.writeResponse(head, end)
 	} else {

@@ -1,13 +1,7 @@
 package h2
 
-// output gathers bytes for the peer. It is a Writer for the HPACK encoder.
+// output gathers bytes for the peer.
 type output struct{ b []byte }
-
-// Write appends p and cannot fail.
-func (o *output) Write(p []byte) (int, error) {
-	o.b = append(o.b, p...)
-	return len(p), nil
-}
 
 // TakeOutput hands over the pending output, which may be empty, and goes on
 // writing into spare. OnOutput will be called again when there is more. After

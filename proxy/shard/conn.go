@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -38,8 +39,12 @@ type Owner interface {
 }
 
 // WriteStall is how long a peer may take none of the bytes that wait for it
-// before its connection is aborted.
+// before its connection is aborted. It is looked at once in that time: one that
+// stops in the middle is aborted after one to two times WriteStall.
 const WriteStall = 30 * time.Second
+
+// writeStep is how much is written at a time where partial writes cannot be seen.
+const writeStep = 4 << 10
 
 // lingerFor is how long a connection that was refused stays half-open so that
 // the peer, which may still be sending, can read why.
@@ -69,6 +74,8 @@ type Conn struct {
 	pending  []byte // owned by the writer goroutine while writing is set
 	writing  bool
 	writeErr error
+	taken    atomic.Int64 // bytes that writer goroutines have got rid of
+	seen     int64        // taken, when the stall timer was armed
 	written  Mail
 	writeFn  func(fd uintptr) bool
 	tryN     int
@@ -179,7 +186,7 @@ func (a arrival) Receive(*Mail) {
 	buf, n, err := c.buf, c.n, c.readErr
 	c.buf = nil
 	if n > 0 {
-		if !c.closed && !c.lingering {
+		if !c.closed && !c.lingering && c.cause == nil { // a cause is final: the rest is only thrown away
 			c.Dirty()
 			if ferr := c.engine.Feed(c.shard.now, buf[:n]); ferr != nil && c.cause == nil {
 				c.cause = ferr
@@ -237,67 +244,18 @@ func (c *Conn) flush() {
 	}
 }
 
-// write sends out, handing what the kernel does not take to a goroutine.
-func (c *Conn) write(out []byte) {
-	c.pending = out
-	if c.raw != nil {
-		err := c.raw.Write(c.writeFn)
-		if err == nil {
-			err = c.tryErr
-		}
-		if err != nil {
-			c.close(err)
-			return
-		}
-		if c.tryN == len(out) {
-			c.keep(out)
-			c.engine.Backlog(0) // there is room again: what waited for it moves, and says so by OnOutput
-			return
-		}
-		c.pending = out[c.tryN:]
-	}
-	c.writing = true
-	c.shard.Arm(&c.stall, c.shard.now+int64(WriteStall))
-	c.engine.Backlog(len(c.pending))
-	go func(p []byte) {
-		_, c.writeErr = c.nc.Write(p)
-		c.shard.Post(&c.written)
-	}(c.pending)
-}
-
-func (c *Conn) keep(out []byte) {
-	c.pending = nil
-	if cap(out) <= keepOutput {
-		c.spare = out[:0]
-	}
-}
-
-type departure struct{ c *Conn }
-
-// Receive learns that the writer goroutine is done.
-func (d departure) Receive(*Mail) {
-	c := d.c
-	c.writing = false
-	c.shard.Stop(&c.stall)
-	c.keep(c.pending)
-	if c.closed {
-		return
-	}
-	if c.writeErr != nil {
-		c.close(c.writeErr)
-		return
-	}
-	c.engine.Backlog(0)
-	c.Dirty()
-}
-
 // Expire aborts a connection whose peer stopped reading, and ends a lingering one.
-func (c *Conn) Expire(*Timer, int64) {
+func (c *Conn) Expire(_ *Timer, now int64) {
 	if c.closed {
 		return
 	}
 	if c.lingering {
 		c.close(c.cause)
+		return
+	}
+	if taken := c.taken.Load(); taken != c.seen {
+		c.seen = taken
+		c.shard.Arm(&c.stall, now+int64(WriteStall))
 		return
 	}
 	c.abort()
@@ -343,6 +301,7 @@ func (c *Conn) close(err error) {
 	_ = c.nc.Close() // nothing is left to do about a failed close
 	close(c.resume)
 	delete(c.shard.conns, c)
+	c.shard.ended = true
 	c.shard.load.Add(-1)
 	c.engine.FeedEOF()
 	c.owner.OnClosed(c, err)

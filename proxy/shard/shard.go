@@ -14,6 +14,7 @@ type Shard struct {
 	origin time.Time
 	now    int64 // ns since origin, read once per wake-up
 	dirty  *Conn // connections to flush at the end of this wake-up
+	ended  bool  // a connection was closed since the hooks ran
 	conns  map[*Conn]struct{}
 	load   atomic.Int64 // connections owned, for the acceptor
 
@@ -104,16 +105,26 @@ func (s *Shard) Run() {
 			mail.To.Receive(mail)
 			mail = next
 		}
-		for _, f := range s.hooks {
-			f()
-		}
-		s.flush()
+		s.settle()
 		if s.stopping {
 			for c := range s.conns {
 				c.Close()
 			}
 			return
 		}
+	}
+}
+
+// settle hands over outcomes and flushes, and does so again when a connection
+// ended as it was flushed: that has outcomes, too, and the next wake-up may be
+// long in coming.
+func (s *Shard) settle() {
+	for again := true; again; again = s.ended || s.dirty != nil {
+		s.ended = false
+		for _, f := range s.hooks {
+			f()
+		}
+		s.flush()
 	}
 }
 

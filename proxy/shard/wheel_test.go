@@ -195,6 +195,17 @@ func TestWheelWakesSeldom(t *testing.T) {
 	}
 }
 
+// TestWheelWakesOnceInATick: a deadline within a tick costs one wake-up, at the
+// tick's end.
+func TestWheelWakesOnceInATick(t *testing.T) {
+	var w wheel
+	timer := Timer{To: new(bell)}
+	w.arm(&timer, tick+tick/2)
+	if wake, ok := w.deadline(); !ok || wake != 2*tick {
+		t.Fatalf("wakes at %d, want %d", wake, 2*tick)
+	}
+}
+
 // TestWheelMovesLater pins the common case, a deadline that moves with every
 // batch: it wakes the loop once at its old time and fires at the new one.
 func TestWheelMovesLater(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 // Back-off of an endpoint that refuses connections: short enough that a restart
 // of the local app is noticed within a second.
 const (
-	backoffMin = 50 * time.Millisecond
-	backoffMax = time.Second
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = time.Second
 )
 
 // Endpoint is one address and what is known of it, shared by all shards.
@@ -62,7 +62,7 @@ func (e *Endpoint) LastError() string {
 func (e *Endpoint) dialFailed(now int64, err error) {
 	e.connectFailures.Add(1)
 	n := e.failures.Add(1)
-	wait := min(backoffMin<<min(n-1, 10), backoffMax)
+	wait := min(minBackoff<<min(n-1, 10), maxBackoff)
 	e.retryAt.Store(now + int64(wait))
 	msg := err.Error()
 	e.lastErr.Store(&msg)

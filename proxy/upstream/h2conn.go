@@ -62,6 +62,7 @@ func (c *h2Conn) fellBack() {
 	c.host.endpoint.learn(snapshot.H1)
 	c.host.pool.events.FellBack()
 	c.drop()
+	c.host.serveLater() // the connection may take its time to close
 }
 
 // drop takes the connection out of the pool; exchanges on it go on.
@@ -79,8 +80,12 @@ func (c *h2Conn) OnSettings(*h2.Conn) {
 	c.host.serve()
 }
 
-// OnGoAway leaves the connection to the exchanges that are on it.
-func (c *h2Conn) OnGoAway(*h2.Conn) { c.drop() }
+// OnGoAway leaves the connection to the exchanges that are on it. Who waits for
+// one of its streams gets another connection.
+func (c *h2Conn) OnGoAway(*h2.Conn) {
+	c.drop()
+	c.host.serveLater()
+}
 
 // OnOutput has the connection flushed.
 func (c *h2Conn) OnOutput(*h2.Conn) { c.conn.Dirty() }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/quadnine/quadnine/proxy/h1"
@@ -101,19 +102,22 @@ func (p *Pool) Open(c *Cluster, r *Request) (Stream, error) {
 		p.hosts[ep] = h
 	}
 	r.Endpoint, r.host = ep, h
-	if s := h.ready(r); s != nil {
-		ep.begin()
-		return s, nil
+	if h.first == nil { // nobody overtakes who waits
+		if s := h.ready(r); s != nil {
+			ep.begin()
+			return s, nil
+		}
 	}
 	if h.waiters >= maxWaiting {
 		r.Endpoint = nil
 		return nil, ErrOverflow
 	}
+	h.enqueue(r)
 	if err := h.grow(); err != nil {
+		h.dequeue(r)
 		r.Endpoint = nil
 		return nil, err
 	}
-	h.enqueue(r)
 	return nil, nil
 }
 
@@ -133,9 +137,14 @@ func (p *Pool) Done(r *Request) {
 	}
 	r.Endpoint.active.Add(-1)
 	r.Endpoint = nil
-	if h := r.host; h.first != nil && !h.due {
+	r.host.serveLater()
+}
+
+// serveLater has the requests that wait served at the end of the wake-up.
+func (h *host) serveLater() {
+	if h.first != nil && !h.due {
 		h.due = true
-		p.due = append(p.due, h)
+		h.pool.due = append(h.pool.due, h)
 	}
 }
 
@@ -216,7 +225,11 @@ func (h *host) grow() error {
 	if open := len(h.h2) + h.h1Conns; open+h.dialing >= limit {
 		return nil // a stream or a connection will become free
 	}
-	if h.endpoint.Protocol() != snapshot.H1 && h.dialing > 0 {
+	if h.endpoint.Protocol() == snapshot.H1 {
+		if h.dialing >= h.waiters {
+			return nil // one is on its way for each
+		}
+	} else if h.dialing > 0 || slices.ContainsFunc(h.h2, func(c *h2Conn) bool { return c.probing }) {
 		return nil // the connection on its way carries many
 	}
 	return h.startDial()
@@ -297,9 +310,13 @@ func (h *host) serve() {
 		h.endpoint.begin()
 		r.Receiver.OnUpstream(s)
 	}
-	if h.first != nil {
+	for h.first != nil {
+		before := h.dialing
 		if err := h.grow(); err != nil && h.dialing == 0 && len(h.h2) == 0 && h.h1Conns == 0 {
 			h.refuse(err)
+		}
+		if h.dialing == before {
+			break
 		}
 	}
 }

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/loader"
+	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/model"
+	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/proxy"
+)
+
+// modelsConfig is what `run` was told about models. Without a directory there
+// are none.
+type modelsConfig struct {
+	dir, store, ingest string
+	keys               []string // files
+}
+
+// models introduces the loader to the data plane: it is proxy.Models for the one
+// and loader.Judge for the other.
+type models struct {
+	log    *slog.Logger
+	loader *loader.Loader
+	now    func() int64 // the shards' clock; set before anything is on trial
+
+	mu       sync.Mutex
+	versions map[string]*proxy.ModelVersion          // guarded by mu; by "score@2"
+	byMetric atomic.Pointer[map[string]*proxy.Model] // replaced as a whole under mu
+	routed   atomic.Pointer[proxy.Model]             // accompanies every request; nil: none
+	trials   atomic.Pointer[map[string]*trial]       // by model; replaced as a whole by the loader's goroutine
+}
+
+// trial is a canary and the active version that it is compared with.
+type trial struct {
+	canary, active uint64
+	judge          *policy.Judge
+}
+
+// openModels starts the loader on cfg's directory. The versions of the last run
+// answer when it returns.
+func openModels(ctx context.Context, cfg modelsConfig, log *slog.Logger, now func() int64) (*models, error) {
+	a := &models{log: log, now: now, versions: make(map[string]*proxy.ModelVersion)}
+	a.byMetric.Store(&map[string]*proxy.Model{})
+	a.trials.Store(&map[string]*trial{})
+	if cfg.store == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, usage(fmt.Errorf("--model-store: no default: %w", err))
+		}
+		cfg.store = filepath.Join(cache, "quadnine", "models")
+	}
+	o := loader.Options{Store: cfg.store, Mode: loader.Mode(cfg.ingest), Judge: a, Prepare: a.prepare}
+	for _, file := range cfg.keys {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, usage(fmt.Errorf("--model-key: %w", err))
+		}
+		key, err := delta.ParsePublicKey(data)
+		if err != nil {
+			return nil, usage(fmt.Errorf("--model-key %s: %w", file, err))
+		}
+		o.Keys = append(o.Keys, key)
+	}
+	source, err := loader.Watch(cfg.dir, 0)
+	if err != nil {
+		return nil, usage(fmt.Errorf("--models: %w", err))
+	}
+	o.Source = source
+	if a.loader, err = loader.Open(ctx, o); err != nil {
+		return nil, errors.Join(err, source.Close())
+	}
+	return a, nil
+}
+
+// prepare makes what requests use of a version. It runs on the loader's worker,
+// before anybody can see the version, and again after a restart.
+func (a *models) prepare(w loader.View) (any, error) {
+	info := w.Info()
+	v := &proxy.ModelVersion{Name: info.String(), Number: info.Number}
+	m := &proxy.Model{Name: info.Model, Salt: salt(info.Model)}
+	if e := info.Eval; e != nil {
+		spec := model.EvalSpec{Kind: e.Kind, Metric: e.Metric, Weights: e.Weights, Version: v.Name, Input: make(map[string]model.InputSpec, len(e.Input))}
+		for name, in := range e.Input {
+			spec.Input[name] = model.InputSpec{Metric: in.Metric}
+		}
+		ev, err := model.Build(spec, w.Tensor)
+		if err != nil {
+			return nil, err
+		}
+		for _, in := range ev.Inputs() {
+			v.Inputs = append(v.Inputs, in.Metric)
+		}
+		v.Eval = ev.Eval
+		v.NotFinite = func(err error) bool { return errors.Is(err, model.ErrNotFinite) }
+		m.Embedded = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.versions[v.Name] = v
+	if !m.Embedded {
+		if have := a.routed.Load(); have != nil && have.Name != m.Name {
+			return nil, fmt.Errorf("model %s accompanies every request already: a second model without eval has no requests of its own", have.Name)
+		}
+		a.routed.CompareAndSwap(nil, m)
+		return v, nil
+	}
+	old := *a.byMetric.Load()
+	if have := old[info.Eval.Metric]; have != nil {
+		if have.Name != m.Name {
+			return nil, fmt.Errorf("metric %s is answered by model %s already", info.Eval.Metric, have.Name)
+		}
+		return v, nil
+	}
+	next := make(map[string]*proxy.Model, len(old)+1)
+	for metric, known := range old {
+		next[metric] = known
+	}
+	next[info.Eval.Metric] = m
+	a.byMetric.Store(&next)
+	return v, nil
+}
+
+// salt makes two models draw different callers, alike on every node.
+func salt(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name)) // a hash never fails
+	return h.Sum64()
+}
+
+// For implements proxy.Models.
+func (a *models) For(k quadnine.Key) *proxy.Model {
+	if m := (*a.byMetric.Load())[k.Metric]; m != nil {
+		return m
+	}
+	return a.routed.Load()
+}
+
+// lease turns a loader's lease into the data plane's.
+func (a *models) lease(m *proxy.Model, l loader.Lease) proxy.Lease {
+	v, ok := l.Prepared().(*proxy.ModelVersion)
+	if !ok {
+		l.Release()
+		return proxy.Lease{}
+	}
+	out := proxy.Lease{Version: v, Canary: l.Role() == loader.Canary, Hold: l.Version()}
+	if t := (*a.trials.Load())[m.Name]; t != nil && (v.Number == t.canary || v.Number == t.active) {
+		out.Trial = t.judge
+	}
+	return out
+}
+
+// Acquire implements proxy.Models.
+func (a *models) Acquire(m *proxy.Model, draw uint64) (proxy.Lease, bool) {
+	l, err := a.loader.Acquire(m.Name, draw)
+	if err != nil {
+		return proxy.Lease{}, false
+	}
+	out := a.lease(m, l)
+	return out, out.Version != nil
+}
+
+// Pin implements proxy.Models.
+func (a *models) Pin(m *proxy.Model, number uint64) (proxy.Lease, proxy.PinResult) {
+	l, err := a.loader.AcquireVersion(m.Name, number)
+	if err == nil {
+		return a.lease(m, l), proxy.Pinned
+	}
+	if _, refused := a.loader.Refused(m.Name)[number]; refused {
+		return proxy.Lease{}, proxy.PinRefused
+	}
+	return proxy.Lease{}, proxy.PinUnknown
+}
+
+// Other implements proxy.Models.
+func (a *models) Other(m *proxy.Model, number uint64) (proxy.Lease, bool) {
+	for _, s := range a.loader.Versions(m.Name) {
+		if s.Number == number || s.State != loader.Active && s.State != loader.Standby {
+			continue
+		}
+		if l, err := a.loader.AcquireVersion(m.Name, s.Number); err == nil {
+			if out := a.lease(m, l); out.Version != nil {
+				return out, true
+			}
+		}
+	}
+	return proxy.Lease{}, false
+}
+
+// TakeBack implements proxy.Models.
+func (a *models) TakeBack(m *proxy.Model, number uint64, e policy.Evidence) (uint64, error) {
+	return a.loader.TakeBack(m.Name, number, e.String())
+}
+
+// Verdict implements loader.Judge: it is asked every 100 ms while there is a
+// canary, on the loader's goroutine.
+func (a *models) Verdict(canary, active *loader.Info) (loader.Verdict, string) {
+	t := (*a.trials.Load())[canary.Model]
+	if t == nil || t.canary != canary.Number || t.active != active.Number {
+		var err error
+		if t, err = a.begin(canary, active); err != nil {
+			return loader.Rollback, "it cannot be judged: " + err.Error()
+		}
+	}
+	v, e := t.judge.Verdict(a.now())
+	switch v {
+	case policy.Promote:
+		if e.First {
+			a.log.Info("canary promoted", "model", canary.Model, "version", canary.Number, "evidence", e.String())
+		}
+		return loader.Promote, e.String()
+	case policy.Rollback:
+		a.mu.Lock()
+		if bad := a.versions[canary.String()]; bad != nil {
+			bad.SetRefused(true) // before the swap: no answer leaves with its number
+		}
+		a.mu.Unlock()
+		if e.First {
+			a.log.Warn("canary taken back", "model", canary.Model, "from", canary.Number, "to", active.Number,
+				"breaker", "open", "degrade", "previous", "rollback", "swapped", "why", e.Why.String(), "evidence", e.String())
+		}
+		return loader.Rollback, e.String()
+	default:
+		return loader.Hold, e.Expect()
+	}
+}
+
+// begin puts a canary on trial.
+func (a *models) begin(canary, active *loader.Info) (*trial, error) {
+	cfg := policy.DefaultJudgeConfig()
+	cfg.PromoteAfter = max(canary.Canary.PromoteAfter, 0)
+	cfg.MinRequests = int(min(max(canary.Canary.MinRequests, 1), 1<<30))
+	judge, err := policy.NewJudge(cfg, a.now())
+	if err != nil {
+		return nil, err
+	}
+	t := &trial{canary.Number, active.Number, judge}
+	old := *a.trials.Load()
+	next := make(map[string]*trial, len(old)+1)
+	for name, o := range old {
+		next[name] = o
+	}
+	next[canary.Model] = t
+	a.trials.Store(&next)
+	return t, nil
+}
+
+// trial returns the evidence of the trial that a model's canary is on. It never
+// takes the verdict that somebody has to act on.
+func (a *models) trial(name string, canary uint64) (policy.Evidence, bool) {
+	t := (*a.trials.Load())[name]
+	if t == nil || t.canary != canary {
+		return policy.Evidence{}, false
+	}
+	return t.judge.Look(a.now()), true
+}
+
+// follow logs what happens to models until ctx ends.
+func (a *models) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-a.loader.Events():
+			level := slog.LevelInfo
+			switch e.Kind {
+			case loader.EventQuarantined, loader.EventRolledBack, loader.EventUnloadTimeout, loader.EventStore, loader.EventLost:
+				level = slog.LevelWarn
+			}
+			attrs := []any{"model", e.Model, "version", e.Version, "took", e.Took, "bytes", e.Bytes}
+			if e.From != 0 {
+				attrs = append(attrs, "from", e.From)
+			}
+			if e.Drop != "" {
+				attrs = append(attrs, "drop", e.Drop)
+			}
+			if e.Reason != "" {
+				attrs = append(attrs, "reason", strings.TrimSpace(e.Reason))
+			}
+			a.log.Log(ctx, level, string(e.Kind), attrs...)
+		}
+	}
+}

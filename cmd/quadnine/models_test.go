@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quadnine/quadnine/examples/statsapp"
+	"github.com/quadnine/quadnine/loader/delta"
+)
+
+// weights is a model of the kind "ratio": score = scale·(uv/pv) + bias.
+type weights struct{ scale, bias float64 }
+
+// file returns the weights as safetensors.
+func (w weights) file(t *testing.T) []byte {
+	t.Helper()
+	scalar := func(at int) map[string]any {
+		return map[string]any{"dtype": "F64", "shape": []int{}, "data_offsets": []int{at, at + 8}}
+	}
+	head, err := json.Marshal(map[string]any{"bias": scalar(0), "scale": scalar(8)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := binary.LittleEndian.AppendUint64(nil, uint64(len(head)))
+	out = append(out, head...)
+	out = binary.LittleEndian.AppendUint64(out, math.Float64bits(w.bias))
+	return binary.LittleEndian.AppendUint64(out, math.Float64bits(w.scale))
+}
+
+// dropVersion writes a full drop of version n into dir.
+func dropVersion(t *testing.T, dir string, n uint64, w weights, c delta.Canary) {
+	t.Helper()
+	drop := filepath.Join(dir, "v"+strconv.FormatUint(n, 10))
+	if err := os.MkdirAll(drop, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(drop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	p := delta.Pack{Manifest: delta.Manifest{
+		Model: "score", Version: n, SchemaVersion: 1, Canary: &c,
+		Eval: &delta.Eval{
+			Kind: delta.EvalRatio, Metric: "score",
+			Input:   map[string]delta.Input{"uv": {Metric: "uv"}, "pv": {Metric: "pv"}},
+			Weights: map[string]string{"scale": "scale", "bias": "bias"},
+		},
+	}}
+	if _, err := p.Full(t.Context(), root, bytes.NewReader(w.file(t))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// score asks for acme's score as user, and returns its number and the version
+// that is said to have answered.
+func (s *stand) score(c *http.Client, user string) (value float64, version string, a answer) {
+	s.t.Helper()
+	a = s.do(c, http.MethodGet, s.url("/api/v2/metrics/query?tenant=acme&metric=score"), nil, "X-User-Id", user)
+	var got struct{ Value *float64 }
+	if a.status == http.StatusOK {
+		if err := json.Unmarshal([]byte(a.body), &got); err != nil || got.Value == nil {
+			s.t.Fatalf("no number in %q: %v", a.body, err)
+		}
+		value = *got.Value
+	}
+	return value, a.header.Get("X-Quadnine-Model"), a
+}
+
+func TestModelIsDroppedTriedPromotedAndTakenBack(t *testing.T) {
+	dir, store := t.TempDir(), t.TempDir()
+	s := newStand(t, standConfig{models: modelsConfig{dir: dir, store: store}})
+	c := s.client(true)
+	ratio := func() float64 {
+		uv, err := s.app.Query(statsapp.Query{Tenant: "acme", Metric: "uv", To: statsapp.MaxTime})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pv, err := s.app.Query(statsapp.Query{Tenant: "acme", Metric: "pv", To: statsapp.MaxTime})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return uv.Value / pv.Value
+	}()
+	want := map[string]float64{"score@1": 2*ratio + 1, "score@2": 3*ratio + 1, "score@3": math.NaN()}
+	quick := delta.Canary{Weight: 50, PromoteAfter: 100 * time.Millisecond, MinRequests: 20}
+
+	// Until a version is there, the metric is explained, not invented.
+	if _, _, a := s.score(c, "u"); a.status != http.StatusNotFound { // the upstream has no metric of that name
+		t.Fatalf("before the first drop: %d %q", a.status, a.body)
+	}
+	dropVersion(t, dir, 1, weights{2, 1}, quick)
+	for version := ""; version != "score@1"; {
+		_, version, _ = s.score(c, "u")
+	}
+
+	// ask checks one reply: whole, and its number that of the version it names.
+	asked := 0
+	ask := func() string {
+		asked++
+		value, version, a := s.score(c, "u"+strconv.Itoa(asked%200))
+		if a.status != http.StatusOK || math.Abs(value-want[version]) > 1e-12*math.Abs(want[version]) || math.IsNaN(want[version]) {
+			t.Fatalf("request %d: %d %v by %q, want %v (%s)", asked, a.status, value, version, want[version], a.body)
+		}
+		return version
+	}
+	dropVersion(t, dir, 2, weights{3, 1}, quick)
+	seen := map[string]int{}
+	for !strings.Contains(s.admin("/models"), "score@2 active") && !strings.Contains(s.admin("/models?format=json"), `"number":2,"state":"active"`) {
+		seen[ask()]++
+	}
+	for range 50 {
+		if v := ask(); v != "score@2" {
+			t.Fatalf("after the promotion %s answers", v)
+		}
+	}
+	if seen["score@1"] == 0 || seen["score@2"] == 0 {
+		t.Fatalf("during the trial: %v, want both", seen)
+	}
+
+	// A version whose answers are no numbers goes back by itself; nobody sees one.
+	dropVersion(t, dir, 3, weights{math.NaN(), 1}, quick)
+	for refused := false; !refused; refused = strings.Contains(s.admin("/models"), "refused") {
+		ask()
+	}
+	for range 50 {
+		if v := ask(); v != "score@2" {
+			t.Fatalf("after the rollback %s answers", v)
+		}
+	}
+	if page := s.admin("/models"); !strings.Contains(page, "not finite") && !strings.Contains(page, "non-finite") {
+		t.Fatalf("/models does not say why:\n%s", page)
+	}
+}
+
+func TestRefusedVersionStaysRefusedAfterARestart(t *testing.T) {
+	dir, store := t.TempDir(), t.TempDir()
+	quick := delta.Canary{Weight: 50, PromoteAfter: time.Hour, MinRequests: 20}
+	cfg := modelsConfig{dir: dir, store: store}
+	t.Run("taken back", func(t *testing.T) {
+		s := newStand(t, standConfig{models: cfg})
+		c := s.client(true)
+		dropVersion(t, dir, 1, weights{2, 1}, quick)
+		for version := ""; version != "score@1"; {
+			_, version, _ = s.score(c, "u")
+		}
+		dropVersion(t, dir, 2, weights{math.Inf(1), 1}, quick)
+		for i := 0; !strings.Contains(s.admin("/models"), "refused"); i++ {
+			if _, version, a := s.score(c, fmt.Sprint("u", i%200)); a.status != http.StatusOK || version != "score@1" {
+				t.Fatalf("%d by %q", a.status, version)
+			}
+		}
+	})
+	t.Run("restarted", func(t *testing.T) {
+		s := newStand(t, standConfig{models: cfg})
+		c := s.client(true)
+		for i := range 200 {
+			if _, version, a := s.score(c, fmt.Sprint("u", i)); a.status != http.StatusOK || version != "score@1" {
+				t.Fatalf("%d by %q: %s", a.status, version, a.body)
+			}
+		}
+		if page := s.admin("/models"); !strings.Contains(page, "refused") {
+			t.Fatalf("/models forgot the refusal:\n%s", page)
+		}
+	})
+}

@@ -1,0 +1,9 @@
+//go:build !invariants
+
+package invariant
+
+// Enabled reports whether the checks are compiled in.
+const Enabled = false
+
+// Check does nothing without the build tag invariants.
+func Check(bool, string) {}
