@@ -36,6 +36,10 @@ func tcp(t *testing.T) (near net.Conn, far *net.TCPConn) {
 		t.Fatal(err)
 	}
 	far = c.(*net.TCPConn)
+	// Some kernels grow a receive buffer to 32 MiB: then nothing would ever wait.
+	if err := far.SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { _ = far.Close() })
 	return near, far
 }
