@@ -32,7 +32,8 @@ type modelsConfig struct {
 type models struct {
 	log    *slog.Logger
 	loader *loader.Loader
-	now    func() int64 // the shards' clock; set before anything is on trial
+	source *loader.Watcher
+	now    func() int64 // the shards' clock
 
 	mu       sync.Mutex
 	versions map[string]*proxy.ModelVersion          // guarded by mu; by "score@2"
@@ -47,16 +48,23 @@ type trial struct {
 	judge          *policy.Judge
 }
 
-// openModels starts the loader on cfg's directory. The versions of the last run
-// answer when it returns.
-func openModels(ctx context.Context, cfg modelsConfig, log *slog.Logger, now func() int64) (*models, error) {
-	a := &models{log: log, now: now, versions: make(map[string]*proxy.ModelVersion)}
+// newModels returns models without any. open brings them in.
+func newModels(log *slog.Logger) *models {
+	a := &models{log: log, versions: make(map[string]*proxy.ModelVersion)}
 	a.byMetric.Store(&map[string]*proxy.Model{})
 	a.trials.Store(&map[string]*trial{})
+	return a
+}
+
+// open starts the loader on cfg's directory, before the first request is taken.
+// The versions of the last run answer when it returns. now is the data plane's
+// clock.
+func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (err error) {
+	a.now = now
 	if cfg.store == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			return nil, usage(fmt.Errorf("--model-store: no default: %w", err))
+			return usage(fmt.Errorf("--model-store: no default: %w", err))
 		}
 		cfg.store = filepath.Join(cache, "quadnine", "models")
 	}
@@ -64,23 +72,30 @@ func openModels(ctx context.Context, cfg modelsConfig, log *slog.Logger, now fun
 	for _, file := range cfg.keys {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return nil, usage(fmt.Errorf("--model-key: %w", err))
+			return usage(fmt.Errorf("--model-key: %w", err))
 		}
 		key, err := delta.ParsePublicKey(data)
 		if err != nil {
-			return nil, usage(fmt.Errorf("--model-key %s: %w", file, err))
+			return usage(fmt.Errorf("--model-key %s: %w", file, err))
 		}
 		o.Keys = append(o.Keys, key)
 	}
-	source, err := loader.Watch(cfg.dir, 0)
-	if err != nil {
-		return nil, usage(fmt.Errorf("--models: %w", err))
+	if a.source, err = loader.Watch(cfg.dir, 0); err != nil {
+		return usage(fmt.Errorf("--models: %w", err))
 	}
-	o.Source = source
+	o.Source = a.source
 	if a.loader, err = loader.Open(ctx, o); err != nil {
-		return nil, errors.Join(err, source.Close())
+		return errors.Join(err, a.source.Close())
 	}
-	return a, nil
+	return nil
+}
+
+// close ends the loader: leases that are out are revoked.
+func (a *models) close() error {
+	if a.loader == nil {
+		return nil
+	}
+	return errors.Join(a.loader.Close(), a.source.Close())
 }
 
 // prepare makes what requests use of a version. It runs on the loader's worker,

@@ -31,6 +31,7 @@ type sidecarConfig struct {
 	logFormat     string
 	logTo         io.Writer
 	onTransition  func(proxy.Transition)
+	models        modelsConfig
 }
 
 // sidecar is one running sidecar: data plane, admin port, telemetry.
@@ -39,6 +40,7 @@ type sidecar struct {
 	tel      *telemetry.Telemetry
 	proxy    *proxy.Server
 	console  *console.Server
+	models   *models // nil without --models
 	listener net.Listener
 	started  time.Time
 	failed   chan error // the data plane's accept loop ended by itself
@@ -88,12 +90,22 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 	if s.listener, err = lc.Listen(ctx, "tcp", cfg.listen); err != nil {
 		return nil, fmt.Errorf("listen: %w: is another program on that port? choose another with --listen, or port 0 for any free one", err)
 	}
-	s.proxy, err = proxy.New(proxy.Options{
+	o := proxy.Options{
 		Snapshot: cfg.snap, Registry: s.tel.Registry, Tracer: s.tel.Tracer, Log: s.log,
 		Shards: loops(cfg.shards), OnTransition: s.transition(cfg.onTransition),
-	})
-	if err != nil {
+	}
+	if cfg.models.dir != "" {
+		s.models = newModels(s.log)
+		o.Models = s.models
+	}
+	if s.proxy, err = proxy.New(o); err != nil {
 		return nil, err
+	}
+	if s.models != nil {
+		if err = s.models.open(ctx, cfg.models, s.proxy.Now); err != nil {
+			return nil, err
+		}
+		s.wg.Go(func() { s.models.follow(ctx) })
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", console.New(s.views(cfg.snap)))
@@ -170,6 +182,9 @@ func (s *sidecar) stop(drain time.Duration) error {
 		s.proxy.Close()
 	} else if s.listener != nil {
 		errs = append(errs, s.listener.Close())
+	}
+	if s.models != nil {
+		errs = append(errs, s.models.close())
 	}
 	s.cancel()
 	late, cancelLate := context.WithTimeout(context.Background(), 2*time.Second)

@@ -30,6 +30,7 @@ type standConfig struct {
 	source      snapshot.Source // what is not set has a default for tests
 	yaml        string
 	logTo       io.Writer
+	models      modelsConfig
 }
 
 func newStand(t *testing.T, c standConfig) *stand {
@@ -40,7 +41,7 @@ func newStand(t *testing.T, c standConfig) *stand {
 	if src.Upstreams == nil {
 		src.Upstreams = []string{"http://" + s.appAddr}
 	}
-	s.side = startTestSidecar(t, src, c.yaml, c.logTo, "127.0.0.1:0", s.transitions)
+	s.side = startTestSidecar(t, src, c.yaml, c.logTo, "127.0.0.1:0", s.transitions, c.models)
 	return s
 }
 
@@ -66,7 +67,7 @@ func startApp(t *testing.T, o statsapp.Options, addr string) (*statsapp.App, str
 	return app, ln.Addr().String()
 }
 
-func startTestSidecar(t *testing.T, src snapshot.Source, yaml string, logTo io.Writer, listen string, transitions chan proxy.Transition) *sidecar {
+func startTestSidecar(t *testing.T, src snapshot.Source, yaml string, logTo io.Writer, listen string, transitions chan proxy.Transition, m modelsConfig) *sidecar {
 	t.Helper()
 	if src.Role == "" {
 		src.Role = "inbound"
@@ -90,7 +91,7 @@ func startTestSidecar(t *testing.T, src snapshot.Source, yaml string, logTo io.W
 		logTo = t.Output()
 	}
 	side, err := startSidecar(t.Context(), sidecarConfig{
-		snap: snap, listen: listen, admin: "127.0.0.1:0", logTo: logTo, level: slog.LevelWarn,
+		snap: snap, listen: listen, admin: "127.0.0.1:0", logTo: logTo, level: slog.LevelWarn, models: m,
 		onTransition: func(tr proxy.Transition) {
 			select {
 			case transitions <- tr:

@@ -15,7 +15,7 @@ import (
 
 // views shows the data plane to the console.
 func (s *sidecar) views(snap *snapshot.Snapshot) console.Views {
-	return console.Views{
+	v := console.Views{
 		Ready: func() console.State {
 			if s.proxy.Draining() {
 				return console.Draining
@@ -34,6 +34,10 @@ func (s *sidecar) views(snap *snapshot.Snapshot) console.Views {
 			return i
 		},
 	}
+	if s.models != nil {
+		v.Models = s.models.views
+	}
+	return v
 }
 
 func protocolName(p snapshot.Protocol) string {
@@ -96,6 +100,13 @@ func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Expla
 	}
 	key := "tenant from " + list(snap.Listener.Keys.Tenant) + "; metric from " + list(snap.Listener.Keys.Metric)
 	step("key", k.String(), key)
+	if m := e.Model; m != nil {
+		because := "no canary is on trial"
+		if m.Trial != nil {
+			because = m.Trial.Expect()
+		}
+		step("model", m.String(), because)
+	}
 
 	stale := e.Stored > 0
 	b := e.Breaker

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+
+	"github.com/quadnine/quadnine/console"
+	"github.com/quadnine/quadnine/loader"
+)
+
+// views yields every model for /models. Drops that belong to no known model stand
+// under one without a name.
+func (a *models) views() iter.Seq[console.Model] {
+	return func(yield func(console.Model) bool) {
+		drops := make(map[string][]console.Quarantine)
+		for _, q := range a.loader.Quarantined() {
+			drops[q.Model] = append(drops[q.Model], console.Quarantine{Drop: q.Drop, Reason: q.Reason})
+		}
+		metrics := make(map[string]string)
+		for metric, m := range *a.byMetric.Load() {
+			metrics[m.Name] = metric
+		}
+		names := a.loader.Models()
+		for model := range drops {
+			if !slices.Contains(names, model) {
+				names = append(names, model)
+			}
+		}
+		for _, name := range names {
+			m := console.Model{Name: name, Mode: "routed", Metric: metrics[name], Quarantined: drops[name]}
+			if m.Metric != "" {
+				m.Mode = "embedded"
+			}
+			m.Versions = a.versionViews(name)
+			for n, r := range a.loader.Refused(name) {
+				m.Refused = append(m.Refused, console.Refused{Number: n, Reason: r.Reason, At: r.At})
+			}
+			slices.SortFunc(m.Refused, func(a, b console.Refused) int { return cmp.Compare(a.Number, b.Number) })
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+func (a *models) versionViews(name string) []console.Version {
+	all := a.loader.Versions(name)
+	out := make([]console.Version, 0, len(all))
+	canary := 0.0
+	for _, s := range all {
+		canary += s.Weight
+	}
+	for _, s := range all {
+		v := console.Version{Number: s.Number, Root: s.Root.String(), State: s.State.String(), Since: s.Since, Leases: s.Leases, Weight: s.Weight}
+		if s.State == loader.Active {
+			v.Weight = 100 - canary
+		}
+		if e, ok := a.trial(name, s.Number); ok {
+			v.Evidence, v.Expect = e.String(), e.Expect()
+		}
+		out = append(out, v)
+	}
+	return out
+}
