@@ -44,6 +44,9 @@ func pagesOf(v *Views) []page {
 	if v.Breakers != nil {
 		pages = append(pages, page{"/breakers", "circuit breakers; ?tenant= ?metric= ?state=closed|half_open|open ?format=text|json|jsonl", v.breakers})
 	}
+	if v.Models != nil {
+		pages = append(pages, page{"/models", "models, their versions, and what was refused or quarantined; ?format=text|json|jsonl", v.models})
+	}
 	if v.Explain != nil {
 		pages = append(pages, page{"/explain", "what a query would get now, and why; ?tenant= ?metric= ?format=text|json", v.explain})
 	}

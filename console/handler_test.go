@@ -41,6 +41,21 @@ func sample() Views {
 				{Tenant: "t-8", Metric: "a\nb", State: "half_open", Threshold: 3, Window: Seconds(time.Minute)},
 			})
 		},
+		Models: func() iter.Seq[Model] {
+			at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+			return slices.Values([]Model{
+				{
+					Name: "score", Mode: "embedded", Metric: "score",
+					Versions: []Version{
+						{Number: 2, Root: "ab12", State: "active", Since: at, Leases: 3, Weight: 95},
+						{Number: 3, Root: "cd34", State: "canary", Since: at, Leases: 1, Weight: 5, Evidence: "verdict=hold why=too-early", Expect: "at 9 requests/s telling 0.1 % from 1 % takes about 160 s"},
+					},
+					Refused:     []Refused{{Number: 1, Reason: "verdict=rollback why=non-finite", At: at}},
+					Quarantined: []Quarantine{{Drop: "score-4\n", Reason: "wrong digest"}},
+				},
+				{Name: "uplift", Mode: "routed"},
+			})
+		},
 		Explain: func(k quadnine.Key) Explanation {
 			return Explanation{
 				Steps: []Step{
@@ -113,7 +128,7 @@ func TestReadyWaitsForNothing(t *testing.T) {
 			Info:     func() Info { hang(); return Info{} },
 		})
 		answered := make(chan string, 5)
-		for _, target := range []string{"/stats/prometheus", "/clusters", "/breakers", "/explain?tenant=t", "/server_info"} {
+		for _, target := range []string{"/stats/prometheus", "/clusters", "/breakers", "/models", "/explain?tenant=t", "/server_info"} {
 			go func() { answered <- fmt.Sprint(target, " ", ask(h, http.MethodGet, target).Code) }()
 		}
 		synctest.Wait()
@@ -134,7 +149,7 @@ func TestReadyWaitsForNothing(t *testing.T) {
 
 func TestOnlyReads(t *testing.T) {
 	h := New(sample())
-	for _, path := range []string{"/", "/ready", "/stats/prometheus", "/clusters", "/breakers", "/explain?tenant=t", "/server_info", "/nowhere"} {
+	for _, path := range []string{"/", "/ready", "/stats/prometheus", "/clusters", "/breakers", "/models", "/explain?tenant=t", "/server_info", "/nowhere"} {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, "BREW"} {
 			w := ask(h, method, path)
 			if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
@@ -158,7 +173,7 @@ func TestIndexListsWhatIsServed(t *testing.T) {
 			get(t, h, path)
 		}
 	}
-	want := []string{"/ready", "/stats/prometheus", "/clusters", "/breakers", "/explain", "/server_info"}
+	want := []string{"/ready", "/stats/prometheus", "/clusters", "/breakers", "/models", "/explain", "/server_info"}
 	if !slices.Equal(paths, want) {
 		t.Errorf("index lists %v, want %v", paths, want)
 	}
@@ -177,7 +192,7 @@ func TestNilViewsAreNotServed(t *testing.T) {
 	if got := get(t, h, "/"); strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, "/ready ") {
 		t.Errorf("index %q, want /ready alone", got)
 	}
-	for _, path := range []string{"/stats/prometheus", "/clusters", "/breakers", "/explain?tenant=t", "/server_info"} {
+	for _, path := range []string{"/stats/prometheus", "/clusters", "/breakers", "/models", "/explain?tenant=t", "/server_info"} {
 		if w := ask(h, http.MethodGet, path); w.Code != http.StatusNotFound {
 			t.Errorf("%s: %d, want 404", path, w.Code)
 		}

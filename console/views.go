@@ -18,6 +18,7 @@ type Views struct {
 	Ready    func() State                   // must not block: one atomic load
 	Clusters func() iter.Seq[Cluster]       // /clusters
 	Breakers func() iter.Seq[Breaker]       // /breakers; may yield tens of thousands
+	Models   func() iter.Seq[Model]         // /models
 	Explain  func(quadnine.Key) Explanation // /explain; must change nothing, not even take a probe's permit
 	Metrics  http.Handler                   // /stats/prometheus; telemetry.Registry.Handler
 	Info     func() Info                    // /server_info
@@ -80,7 +81,7 @@ type Explanation struct {
 
 // Step is one stage's part of an Explanation.
 type Step struct {
-	Stage   string `json:"stage"` // key, route, breaker, cluster, endpoints, cache, hop
+	Stage   string `json:"stage"` // key, model, route, breaker, cluster, endpoints, cache, hop
 	Says    string `json:"says"`
 	Because string `json:"because,omitempty"`
 }

@@ -19,6 +19,7 @@ type Query struct {
 	Query     []byte   // what follows "?", without it
 	HasBody   bool     // the request has content, and Body is its digest
 	Body      [32]byte // SHA-256, or as strong
+	Model     string   // the version that accompanies the request: versions share no answers
 }
 
 // CacheKey names one stored answer. It is a view of the scratch it was built
@@ -59,6 +60,9 @@ func (c *Cache) Key(dst []byte, q *Query, h Fields) CacheKey {
 		dst = append(dst, q.Body[:]...)
 	} else {
 		dst = append(dst, 0)
+	}
+	if q.Model != "" { // the last part, so that without it a key is what it always was
+		dst = appendPart(dst, q.Model)
 	}
 	return CacheKey{
 		hash:  [2]uint64{maphash.Bytes(c.seeds[0], dst), maphash.Bytes(c.seeds[1], dst)},

@@ -17,7 +17,7 @@ type variant struct {
 	key                            quadnine.Key
 	method, authority, path, query string
 	fields                         list
-	body                           string
+	body, model                    string
 }
 
 var plain = variant{key: acme, method: "GET", authority: "stats.example", path: "/q", query: "a=1&b=2"}
@@ -28,7 +28,7 @@ func (v variant) with(change func(*variant)) variant {
 }
 
 func (v variant) build(c *Cache) CacheKey {
-	q := &Query{Key: v.key, Method: []byte(v.method), Authority: []byte(v.authority), Path: []byte(v.path), Query: []byte(v.query)}
+	q := &Query{Key: v.key, Method: []byte(v.method), Authority: []byte(v.authority), Path: []byte(v.path), Query: []byte(v.query), Model: v.model}
 	if v.body != "" {
 		q.HasBody = true
 		copy(q.Body[:], v.body)
@@ -97,6 +97,9 @@ func TestKeyDiffers(t *testing.T) {
 		"language":     plain.with(func(v *variant) { v.fields = list{{"accept-language", "de"}} }),
 		"body 1":       plain.with(func(v *variant) { v.body = "1" }),
 		"body 2":       plain.with(func(v *variant) { v.body = "2" }),
+		"version 1":    plain.with(func(v *variant) { v.model = "score@1" }),
+		"version 2":    plain.with(func(v *variant) { v.model = "score@2" }),
+		"body, model":  plain.with(func(v *variant) { v.body = "1"; v.model = "score@1" }),
 	}
 	for n1, v1 := range all {
 		for n2, v2 := range all {

@@ -13,12 +13,13 @@ type Step uint8
 
 // The steps.
 const (
-	Peer    Step = iota // another healthy host answers
-	Stale               // a stored answer
-	Explain             // an error that says why
+	Peer     Step = iota // another healthy host answers
+	Stale                // a stored answer
+	Previous             // the model's version before the one that could not answer
+	Explain              // an error that says why
 )
 
-var stepNames = [...]string{"peer", "stale", "none"}
+var stepNames = [...]string{"peer", "stale", "previous", "none"}
 
 // String returns the step as it stands in x-quadnine-degraded: Explain is
 // "none", because nothing replaced the answer.
@@ -30,19 +31,29 @@ type Possible struct {
 	Hop   bool // the request came from a peer (x-quadnine-hop): it is never sent to another
 	Fresh bool // the request can be sent again: safe or idempotent, and its content is still at hand
 	Stale bool // a stored answer that is not too old exists
+	// Previous: the version failed at what is at hand, and another one may not.
+	Previous bool
 }
 
 // Next returns what to do with a request that err ended: Peer, then Stale, then
-// Explain. A caller's mistake, or its going away, is only ever explained.
+// Previous, then Explain. After an evaluation that was not finite Previous comes
+// first: its inputs are fresh, and right here. A caller's mistake, or its going
+// away, is only ever explained.
 func Next(p Possible, err *quadnine.Error) Step {
 	if !Degradable(err) {
 		return Explain
+	}
+	if p.Previous && ReasonOf(err) == ModelNotFinite {
+		return Previous
 	}
 	if p.Peer && !p.Hop && (p.Fresh || err.Retryable) {
 		return Peer
 	}
 	if p.Stale {
 		return Stale
+	}
+	if p.Previous {
+		return Previous
 	}
 	return Explain
 }

@@ -12,7 +12,9 @@ func TestNext(t *testing.T) {
 	up := &quadnine.Error{Code: quadnine.Unavailable, Origin: quadnine.Upstream}
 	early := &quadnine.Error{Code: quadnine.Unavailable, Origin: quadnine.Upstream, Retryable: true}
 	open := &quadnine.Error{Code: quadnine.Unavailable, Origin: quadnine.Local, Reason: BreakerOpen.String()}
+	nan := &quadnine.Error{Code: quadnine.Unavailable, Origin: quadnine.Local, Reason: ModelNotFinite.String()}
 	all := Possible{Peer: true, Fresh: true, Stale: true}
+	previous := Possible{Peer: true, Fresh: true, Stale: true, Previous: true}
 	for _, x := range []struct {
 		name string
 		p    Possible
@@ -26,6 +28,11 @@ func TestNext(t *testing.T) {
 		{"was never sent", Possible{Peer: true, Stale: true}, early, Peer},
 		{"breaker open", all, open, Peer},
 		{"breaker open, no peer", Possible{Stale: true}, open, Stale},
+		{"not finite: previous first", previous, nan, Previous},
+		{"not finite, nothing stands in", all, nan, Peer},
+		{"previous last", previous, up, Peer},
+		{"previous after stale", Possible{Stale: true, Previous: true}, up, Stale},
+		{"previous alone", Possible{Previous: true}, up, Previous},
 		{"nothing left", Possible{}, up, Explain},
 		{"caller's fault", all, &quadnine.Error{Code: quadnine.BadRequest, Origin: quadnine.Downstream}, Explain},
 		{"caller gone", all, &quadnine.Error{Code: quadnine.Canceled, Origin: quadnine.Upstream}, Explain},
@@ -73,6 +80,7 @@ func TestAppendDegraded(t *testing.T) {
 	}{
 		{Stale, BreakerOpen, 12*time.Second + 999*time.Millisecond, "stale; reason=breaker-open; age=12"},
 		{Stale, UpstreamTimeout, 0, "stale; reason=upstream-timeout; age=0"},
+		{Previous, ModelNotFinite, -1, "previous; reason=non-finite"},
 		{Peer, ConnectFailed, -1, "peer; reason=connect-failed"},
 		{Explain, ClusterOpen, -1, "none; reason=cluster-open"},
 	} {

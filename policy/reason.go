@@ -21,13 +21,16 @@ const (
 	NoEndpoint              // no healthy host is known
 	Overload                // this process has no room for the request
 	KeyDecayed              // an idle open key became one failure of its tenant
+	ModelNotFinite          // the version computed NaN or an infinity
+	ModelMissing            // no version of the model can answer
+	BadInput                // what a version computes from is not a number
 	numReasons
 )
 
 var reasonNames = [numReasons]string{
 	"unspecified", "breaker-open", "cluster-open", "upstream-5xx", "upstream-timeout", "connect-failed",
 	"upstream-reset", "upstream-refused", "upstream-protocol", "body-truncated", "no-endpoint", "overload",
-	"key-decayed",
+	"key-decayed", "non-finite", "no-model", "bad-input",
 }
 
 // String returns the reason as it stands in headers, metrics and logs.

@@ -117,22 +117,25 @@ func errNoTenant(sources []snapshot.KeySource) error {
 // find returns the first non-empty part that sources give.
 func find(x *Exchange, sources []snapshot.KeySource) []byte {
 	for i := range sources {
-		s := &sources[i]
-		var v []byte
-		switch s.Kind {
-		case snapshot.FromHeader:
-			v = x.req.Get(s.Name)
-		case snapshot.FromQuery:
-			v = queryParam(x.query, s.Name)
-		case snapshot.FromPathSegment:
-			v = segment(x.path, s.Index)
-		case snapshot.FromGRPCMethod:
-			if x.grpc {
-				v = bytes.TrimPrefix(x.path, []byte("/"))
-			}
-		}
-		if len(v) > 0 {
+		if v := look(x, &sources[i]); len(v) > 0 {
 			return v
+		}
+	}
+	return nil
+}
+
+// look returns the part that s gives, which may be empty.
+func look(x *Exchange, s *snapshot.KeySource) []byte {
+	switch s.Kind {
+	case snapshot.FromHeader:
+		return x.req.Get(s.Name)
+	case snapshot.FromQuery:
+		return queryParam(x.query, s.Name)
+	case snapshot.FromPathSegment:
+		return segment(x.path, s.Index)
+	case snapshot.FromGRPCMethod:
+		if x.grpc {
+			return bytes.TrimPrefix(x.path, []byte("/"))
 		}
 	}
 	return nil

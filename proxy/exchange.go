@@ -46,6 +46,13 @@ type Exchange struct {
 	path     []byte // without the query; aliases req
 	query    []byte // without "?"; aliases req
 
+	// version
+	model     *Model // nil: none has a say
+	lease     Lease
+	pinned    bool // a trusted caller chose the version
+	echoed    bool // the upstream said that it was the version
+	testified bool // the trial knows what came of it
+
 	// route
 	Route *snapshot.Route
 
@@ -61,6 +68,18 @@ type Exchange struct {
 	job        shard.Job
 	digest     [32]byte
 	hashing    bool
+
+	// compute
+	phase         phase
+	input         *input        // this exchange is one of another's inputs
+	inputs        []input       // those of this one
+	subject       *ModelVersion // what a worker evaluates
+	scored        []byte        // the reply that it wrote
+	scoreErr      error         // of the evaluation
+	inputErr      error         // of reading what came
+	evaluating    bool          // a worker has it
+	computed      bool          // the reply is a computed one
+	previousTried bool
 
 	// forward
 	cluster  *upstream.Cluster
@@ -83,14 +102,15 @@ type Exchange struct {
 	upHasTr  bool
 
 	// respond, rescue
-	err      *quadnine.Error
-	firstErr *quadnine.Error // what went wrong first, when a degrade step was taken
-	step     policy.Step
-	local    []byte // scratch for replies of our own making
-	reply    []byte // the body of a local reply: local, or a stored body, which nobody may write
-	isLocal  bool
-	headSent bool
-	gone     bool // nobody is there to answer
+	err        *quadnine.Error
+	firstErr   *quadnine.Error // what went wrong first, when a degrade step was taken
+	step       policy.Step
+	local      []byte // scratch for replies of our own making
+	reply      []byte // the body of a local reply: local, or a stored body, which nobody may write
+	isLocal    bool
+	headSent   bool
+	gone       bool  // nobody is there to answer
+	answeredAt int64 // ns; when the reply's head was sent
 
 	// the pipeline
 	at       int
@@ -126,6 +146,9 @@ func (x *Exchange) reset() {
 	}
 	if cap(old.reqBody) <= keep {
 		x.reqBody = old.reqBody[:0]
+	}
+	if cap(old.scored) <= keep {
+		x.scored = old.scored[:0]
 	}
 	x.timer.To = (*deadline)(x)
 	x.want.Receiver = (*upSide)(x)

@@ -36,12 +36,21 @@ func (x *Exchange) finish() {
 	switch {
 	case whole && !x.toPeer && policy.Qualify(x.status) == policy.Success:
 		x.observe(policy.Success, policy.Unspecified)
+		if x.echoed {
+			x.testify(policy.Success)
+		}
+	case x.computed && x.headSent && !x.gone:
+		x.observe(policy.Success, policy.Unspecified)
+		if x.step == policy.Explain {
+			x.testify(policy.Success)
+		}
 	default:
 		x.observe(policy.Neutral, policy.Unspecified) // a probe's lease is given back
 	}
 	if whole && x.storable && !x.toPeer {
 		l.store(x, now)
 	}
+	x.dropInputs()
 	if x.up != nil {
 		if !x.upEnded || !x.up.WriteEnded() {
 			x.up.Reset(codeCancel)
@@ -54,18 +63,27 @@ func (x *Exchange) finish() {
 		x.down.Reset(codeInternal)
 	}
 	x.down.Release()
+	x.lease.drop()
 	l.server.budget.give(x.budgeted)
 
-	outcome := x.outcome()
-	l.tel.Request(x.Key.Tenant, outcome, telemetryStep(x.step), now-x.start)
-	if x.span.Recording() {
-		x.endSpan(outcome, now)
+	in := x.input
+	if in == nil { // a caller asks once, whatever is asked for it
+		outcome := x.outcome()
+		l.tel.Request(x.Key.Tenant, outcome, telemetryStep(x.step), now-x.start)
+		if x.span.Recording() {
+			x.endSpan(outcome, now)
+		}
+		x.conn.ended(now)
+		l.active.Add(-1)
+	} else {
+		in.settle(x)
 	}
-	x.conn.ended(now)
-	l.active.Add(-1)
 	invariant.Check(!x.guarded || x.recorded, "an outcome was not recorded: a probe's lease is lost")
-	if !x.hashing {
+	if !x.hashing && !x.evaluating {
 		l.recycle(x)
+	}
+	if in != nil && !in.dropped {
+		in.parent.run()
 	}
 }
 
@@ -120,6 +138,8 @@ func telemetryStep(s policy.Step) telemetry.DegradeStep {
 		return telemetry.StepPeer
 	case policy.Stale:
 		return telemetry.StepStale
+	case policy.Previous:
+		return telemetry.StepPrevious
 	default:
 		return telemetry.StepNone
 	}
@@ -156,6 +176,8 @@ func (x *Exchange) limit() int64 {
 		return int64(answerTimeout)
 	case x.headSent, x.callersTurn():
 		return int64(x.Route.Idle)
+	case x.waitsForInputs(): // each has a time-out, and another for a degrade step
+		return 2*int64(x.Route.Timeout) + int64(x.Route.Idle)
 	default:
 		return int64(x.Route.Timeout)
 	}
@@ -214,6 +236,8 @@ func (d *deadline) Expire(_ *shard.Timer, now int64) {
 		x.fail(quadnine.Timeout, quadnine.Downstream, "response", policy.Unspecified, errSlowReader)
 	case x.callersTurn():
 		x.fail(quadnine.Timeout, quadnine.Downstream, "body", policy.Unspecified, errSlowBody)
+	case x.evaluating:
+		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.Overload, errBusy)
 	case x.at >= atForward && !x.sentHead:
 		x.noConnection()
 	case x.headSent:

@@ -339,6 +339,7 @@ func (x *Exchange) breakOff(code uint32) {
 
 // dropUpstream gives up the current try.
 func (x *Exchange) dropUpstream() {
+	x.dropInputs()
 	x.loop.pool.Cancel(&x.want)
 	if x.up != nil {
 		x.up.Reset(codeCancel)

@@ -215,7 +215,7 @@ func TestPanicEndsOneExchange(t *testing.T) {
 		done := make(chan struct{})
 		r.server.loops[0].post(func() {
 			l := r.server.loops[0]
-			l.stages[2] = panicking{l.stages[2]}
+			l.stages[3] = panicking{l.stages[3]}
 			close(done)
 		})
 		<-done

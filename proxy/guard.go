@@ -28,7 +28,12 @@ var errBreakerOpen = errors.New("the breaker of this tenant and metric is open")
 type guard struct{ *loop }
 
 func (g guard) Step(x *Exchange) Verdict {
-	if x.Route.Degrade && !x.storable && !g.identify(x) {
+	switch {
+	case x.model != nil && x.embedded(): // its inputs are stored, each under its own key
+		if x.method == methodPost && !x.grpc && !x.collected && !g.collect(x) {
+			return Wait
+		}
+	case x.Route.Degrade && !x.storable && !g.identify(x):
 		return Wait
 	}
 	now := g.shard.Now()
@@ -101,6 +106,7 @@ func (g guard) key(x *Exchange) {
 	x.cacheKey = g.server.cache.Key(x.keyBuf, &policy.Query{
 		Key: x.Key, Method: x.req.Get(":method"), Authority: x.req.Get(":authority"),
 		Path: x.path, Query: x.query, HasBody: x.method == methodPost, Body: x.digest,
+		Model: x.routedName(),
 	}, &x.req)
 	x.keyBuf = x.cacheKey.Bytes()
 	x.storable = true

@@ -24,11 +24,12 @@ import (
 )
 
 func TestPanicInEachStageLeavesNothingBehind(t *testing.T) {
-	for at := range 5 {
+	for at := range len(stages(nil)) {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("stage %d after=%v", at, after), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					r := newRig(t, snapshot.Source{Degrade: []string{"/api"}})
+					s := &shelf{model: &Model{Name: "score"}, active: routedVersion(2)}
+					r := newRig(t, snapshot.Source{Degrade: []string{"/api"}}, s.with)
 					app := new(faulty)
 					r.app("app:80", app.ServeHTTP)
 					r.get(query+"?tenant=a").want(t, 200, "a")
@@ -41,7 +42,7 @@ func TestPanicInEachStageLeavesNothingBehind(t *testing.T) {
 					<-swapped
 					for range 5 {
 						got, err := r.try(time.Minute, r.request(http.MethodPost, query+"?tenant=a", strings.NewReader("b"), "X-Panic", "1"))
-						sent := at == 4 && after // it panicked too late
+						sent := at == atRespond && after // it panicked too late
 						if err == nil && got.err == nil && got.StatusCode != http.StatusInternalServerError && !sent {
 							t.Fatalf("got %d %q", got.StatusCode, got.body)
 						}
@@ -52,6 +53,7 @@ func TestPanicInEachStageLeavesNothingBehind(t *testing.T) {
 						t.Fatalf("panics of ours count as %d failures", n)
 					}
 					r.settled()
+					s.balanced(t)
 				})
 			})
 		}

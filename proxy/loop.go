@@ -69,8 +69,14 @@ func (l *loop) intern(b []byte) string {
 	return s
 }
 
-// begin returns a fresh exchange.
+// begin returns a fresh exchange of a caller.
 func (l *loop) begin(c *downConn, down upstream.Stream) *Exchange {
+	l.active.Add(1)
+	return l.take(c, down)
+}
+
+// take returns a fresh exchange that is not counted.
+func (l *loop) take(c *downConn, down upstream.Stream) *Exchange {
 	var x *Exchange
 	if n := len(l.free); n > 0 {
 		x, l.free = l.free[n-1], l.free[:n-1]
@@ -79,14 +85,13 @@ func (l *loop) begin(c *downConn, down upstream.Stream) *Exchange {
 		x.reset()
 	}
 	x.conn, x.down, x.start = c, down, l.shard.Now()
-	l.active.Add(1)
 	return x
 }
 
 // recycle takes x back. It is not used again before the wake-up ends: an engine's
 // event may end an exchange while a caller up the stack still looks at it.
 func (l *loop) recycle(x *Exchange) {
-	invariant.Check(x.finished && !x.hashing && !x.timer.Armed() && x.up == nil && x.want.Endpoint == nil,
+	invariant.Check(x.finished && !x.hashing && !x.evaluating && !x.timer.Armed() && x.up == nil && x.want.Endpoint == nil,
 		"an exchange is recycled that something still refers to")
 	l.dead = append(l.dead, x)
 }

@@ -22,7 +22,15 @@ func (x *Exchange) rescue() int {
 	if x.firstErr == nil || !x.toPeer {
 		x.firstErr = err
 	}
-	switch x.nextStep() {
+	step := x.nextStep()
+	if step == policy.Previous {
+		if x.answerPrevious() {
+			x.dropUpstream()
+			return atCompute
+		}
+		step = x.nextStep() // the next best
+	}
+	switch step {
 	case policy.Peer:
 		x.dropUpstream()
 		x.askPeer()
@@ -52,6 +60,9 @@ func (x *Exchange) blame(err *quadnine.Error) {
 		return
 	}
 	x.observe(policy.Failure, why)
+	if x.routed() != nil {
+		x.testify(policy.Failure)
+	}
 	if e := x.want.Endpoint; e != nil {
 		e.Failed()
 	}
@@ -62,7 +73,7 @@ func (x *Exchange) blame(err *quadnine.Error) {
 // it must not open 65,536 keys.
 func countsAgainstKey(r policy.Reason) bool {
 	switch r {
-	case policy.Upstream5xx, policy.UpstreamTimeout, policy.UpstreamReset, policy.UpstreamProtocol:
+	case policy.Upstream5xx, policy.UpstreamTimeout, policy.UpstreamReset, policy.UpstreamProtocol, policy.BadInput:
 		return true
 	default:
 		return false
@@ -76,6 +87,8 @@ func (x *Exchange) nextStep() policy.Step {
 		Hop:   x.hop,
 		Fresh: x.replayable(),
 		Stale: x.storable,
+
+		Previous: !x.evaluating && x.scoreErr != nil && !x.previousTried,
 	}, x.err)
 }
 
@@ -123,6 +136,9 @@ func (x *Exchange) answerStale() bool {
 		x.resp.AddBytes(stored.Name(i), stored.Value(i))
 	}
 	x.resp.AddInt("age", int64(age/time.Second))
+	if rv := x.routed(); rv != nil { // part of the key, so it is the version that answered then
+		x.resp.Add(modelHeader, rv.Name)
+	}
 	why := policy.ReasonOf(x.firstErr)
 	x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, policy.Stale, why, age)))
 	x.resp.Add("cache-status", string(policy.AppendCacheStatus(nil, policy.CacheStatus{
@@ -190,7 +206,7 @@ func (x *Exchange) retryAfter(err *quadnine.Error) int64 {
 	var d time.Duration
 	switch policy.ReasonOf(err) {
 	case policy.BreakerOpen:
-		d = l.server.breakers.RetryAfter(x.Key, l.shard.Now())
+		d = l.server.breakers.RetryAfter(err.Key, l.shard.Now())
 	case policy.ClusterOpen, policy.ConnectFailed:
 		if c := l.server.clusters[x.Route.Cluster]; c != nil {
 			d = c.RetryAfter()

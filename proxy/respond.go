@@ -16,6 +16,7 @@ func (r respond) Step(x *Exchange) Verdict {
 	if !x.headSent {
 		x.headSent = true
 		x.arm()
+		x.answeredAt = x.touched
 		if x.isLocal {
 			r.local(x)
 		} else {
@@ -44,6 +45,7 @@ func (respond) relay(x *Exchange) {
 	if !x.toPeer { // only a sidecar may speak in our headers
 		stripOurs(&x.resp)
 	}
+	x.echo(&x.resp)
 	if x.step != policy.Explain {
 		x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, x.step, policy.ReasonOf(x.firstErr), -1)))
 	}

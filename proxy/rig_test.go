@@ -27,15 +27,15 @@ type rig struct {
 
 // newRig starts a sidecar at "sidecar:80" from src; what src leaves out is a
 // sensible default for tests.
-func newRig(t *testing.T, src snapshot.Source) *rig {
+func newRig(t *testing.T, src snapshot.Source, change ...func(*Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, net: testkit.NewNet()}
-	r.server, r.reg = r.sidecar("sidecar:80", src)
+	r.server, r.reg = r.sidecar("sidecar:80", src, change...)
 	r.client = r.newClient(testkit.H2)
 	return r
 }
 
-func (r *rig) sidecar(address string, src snapshot.Source) (*Server, *telemetry.Registry) {
+func (r *rig) sidecar(address string, src snapshot.Source, change ...func(*Options)) (*Server, *telemetry.Registry) {
 	r.t.Helper()
 	if src.Role == "" {
 		src.Role = "inbound"
@@ -54,7 +54,11 @@ func (r *rig) sidecar(address string, src snapshot.Source) (*Server, *telemetry.
 		r.t.Fatal(err)
 	}
 	reg := telemetry.NewRegistry()
-	s, err := New(Options{Snapshot: snap, Registry: reg, Log: slog.New(slog.NewTextHandler(r.t.Output(), nil)), Dial: r.net.Dial})
+	o := Options{Snapshot: snap, Registry: reg, Log: slog.New(slog.NewTextHandler(r.t.Output(), nil)), Dial: r.net.Dial}
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := New(o)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -23,6 +23,10 @@ import (
 // by all exchanges together.
 const bufferBudget = 64 << 20
 
+// maxVersions bounds the versions that are watched for answers that are not
+// finite.
+const maxVersions = 64
+
 // Options are what a Server is made of. Snapshot, Registry and Log are required.
 type Options struct {
 	Snapshot *snapshot.Snapshot
@@ -35,6 +39,11 @@ type Options struct {
 	// OnTransition, which may be nil, is told of every breaker's change of state,
 	// on whatever goroutine it happens. It must not block.
 	OnTransition func(Transition)
+	Models       Models // nil: no model has a say
+	// OnRouted, which may be nil, is told of every lease that a request takes, by
+	// the version's name and Server.Now's time: for measuring how fast a version
+	// is taken back. It must not block.
+	OnRouted func(version string, at int64)
 }
 
 // Transition is a change of a breaker's state: a key's, or a cluster's when
@@ -55,6 +64,8 @@ type Server struct {
 	log      *slog.Logger
 	dial     upstream.Dialer
 	notify   func(Transition)
+	models   Models
+	onRouted func(version string, at int64)
 	h1       h1.Config
 	h2       h2.Config
 
@@ -62,6 +73,7 @@ type Server struct {
 	loops    []*loop
 	workers  *shard.Workers
 	breakers *policy.Breakers
+	versions *policy.Breakers // of versions that answer here, by model and version; nil without models
 	cache    *policy.Cache
 	clusters map[*snapshot.Cluster]*upstream.Cluster
 	peers    *upstream.Cluster
@@ -87,11 +99,19 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		snap: o.Snapshot, registry: o.Registry, tracer: o.Tracer, log: o.Log, dial: o.Dial, notify: o.OnTransition,
+		models: o.Models, onRouted: o.OnRouted,
 		h1: h1.DefaultConfig(), h2: h2.DefaultConfig(), origin: time.Now(),
 		workers:  shard.NewWorkers(max(o.Workers, 1), 1024),
 		breakers: breakers, cache: cache,
 		clusters: make(map[*snapshot.Cluster]*upstream.Cluster), budget: budget{limit: bufferBudget},
 		listeners: make(map[net.Listener]struct{}), idle: make(chan struct{}, 1),
+	}
+	if s.models != nil {
+		cfg := policy.DefaultBreakerConfig()
+		cfg.MaxKeys, cfg.MaxKeysPerTenant, cfg.MaxTenants = maxVersions, maxVersions, maxVersions
+		if s.versions, err = policy.NewBreakers(cfg); err != nil {
+			return nil, err
+		}
 	}
 	if s.dial == nil {
 		var d net.Dialer

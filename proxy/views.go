@@ -35,6 +35,9 @@ func (s *Server) Tidy(ctx context.Context) {
 					s.transition(tr.Key, tr.Event)
 				}
 			}
+			if s.versions != nil {
+				s.versions.Sweep(maxVersions, s.now())
+			}
 			s.cache.Expire(s.now())
 		}
 	}
@@ -67,11 +70,56 @@ type Explanation struct {
 	Stored    int           // usable stored replies, all queries together
 	Newest    time.Duration // age of the newest
 	Clusters  []*upstream.Cluster
+	Model     *ModelExplanation // nil: no model has a say
+}
+
+// ModelExplanation is which version a request of a key, without a user, falls to.
+type ModelExplanation struct {
+	Model    string
+	Embedded bool
+	Version  string // "" while there is none
+	Canary   bool
+	Trial    *policy.Evidence // of the trial under way; nil without one
+}
+
+// String says it for people to read.
+func (e *ModelExplanation) String() string {
+	switch {
+	case e.Version == "":
+		return "no version of " + e.Model + " answers now"
+	case e.Canary:
+		return e.Version + ", the canary: this key draws it"
+	default:
+		return e.Version
+	}
+}
+
+// explainModel draws for k and gives the lease back at once.
+func (s *Server) explainModel(k quadnine.Key) *ModelExplanation {
+	if s.models == nil {
+		return nil
+	}
+	m := s.models.For(k)
+	if m == nil {
+		return nil
+	}
+	e := &ModelExplanation{Model: m.Name, Embedded: m.Embedded}
+	lease, ok := s.models.Acquire(m, policy.Draw(m.Salt, k.Tenant, nil))
+	if !ok {
+		return e
+	}
+	defer lease.drop()
+	e.Version, e.Canary = lease.Version.Name, lease.Canary
+	if lease.Trial != nil {
+		trial := lease.Trial.Look(s.now())
+		e.Trial = &trial
+	}
+	return e
 }
 
 // Explain looks at what would decide a request of k now. It changes nothing.
 func (s *Server) Explain(k quadnine.Key) Explanation {
-	e := Explanation{Breaker: s.breakers.Explain(k, s.now()), Threshold: s.breakers.Config(), Clusters: s.Clusters()}
+	e := Explanation{Breaker: s.breakers.Explain(k, s.now()), Threshold: s.breakers.Config(), Clusters: s.Clusters(), Model: s.explainModel(k)}
 	e.Stored, e.Newest = s.cache.ForKey(k, s.now())
 	return e
 }

@@ -117,6 +117,7 @@ responseCache:
 	wantKeys := Keys{
 		Tenant:        []KeySource{{Kind: FromHeader, Name: "x-org"}, {Kind: FromPathSegment, Index: 3}, {Kind: FromPathSegment}},
 		Metric:        []KeySource{{Kind: FromGRPCMethod}, {Kind: FromQuery, Name: "m"}},
+		User:          DefaultKeys().User,
 		RequireTenant: true,
 	}
 	if !reflect.DeepEqual(s.Listener.Keys, wantKeys) {

@@ -38,7 +38,8 @@ func (k KeySource) String() string {
 type Keys struct {
 	Tenant        []KeySource
 	Metric        []KeySource
-	RequireTenant bool // 400 without a tenant, instead of quadnine.OtherTenant
+	User          []KeySource // who of the tenant asks: only for drawing who gets a canary
+	RequireTenant bool        // 400 without a tenant, instead of quadnine.OtherTenant
 }
 
 // DefaultKeys are the sources when nothing is configured. A tenant from a plain
@@ -47,5 +48,6 @@ func DefaultKeys() Keys {
 	return Keys{
 		Tenant: []KeySource{{Kind: FromHeader, Name: "x-tenant-id"}, {Kind: FromQuery, Name: "tenant"}},
 		Metric: []KeySource{{Kind: FromQuery, Name: "metric"}, {Kind: FromHeader, Name: "x-metric"}},
+		User:   []KeySource{{Kind: FromHeader, Name: "x-user-id"}},
 	}
 }

@@ -64,6 +64,28 @@ var (
 	OverBudgetDrops = counter("quadnine.buffer.over_budget", "{body}", "Bodies no longer buffered because a byte budget was used up: such a request is not retried and its reply not stored.")
 )
 
+// Models.
+var (
+	ModelMismatch  = counter("quadnine.model.mismatch", "{response}", "Replies whose x-model-version was missing or not the version that was asked for; x-quadnine-model is left out.")
+	ModelNotFinite = counter("quadnine.model.not_finite", "{request}", "Evaluations that gave NaN or an infinity; another version answered, or an error that says so.")
+	ModelBadInput  = counter("quadnine.model.bad_input", "{request}", "Evaluations without a usable number in the upstream's reply.")
+
+	answered         = counters("quadnine.model.answers", "{response}", "Replies computed here, or accompanied by a version that they named, by what that version was.", "role")
+	AnsweredActive   = answered.with("active")
+	AnsweredCanary   = answered.with("canary")
+	AnsweredPrevious = answered.with("previous")
+	AnsweredPinned   = answered.with("pinned")
+
+	pinsIgnored       = counters("quadnine.model.pins.ignored", "{request}", "Requests whose x-model-version was not followed, by reason.", "reason")
+	ModelPinUntrusted = pinsIgnored.with("untrusted")
+	ModelPinRefused   = pinsIgnored.with("refused")
+	ModelPinUnknown   = pinsIgnored.with("unknown")
+
+	verdicts       = counters("quadnine.model.verdicts", "{verdict}", "Final verdicts on versions: a canary promoted, a version taken back.", "verdict")
+	ModelPromoted  = verdicts.with("promote")
+	ModelTakenBack = verdicts.with("rollback")
+)
+
 // Telemetry about itself.
 var (
 	scraped        = counters("quadnine.telemetry.scrapes", "{scrape}", "Scrapes by how they were served: encoded for this scraper, or shared with one that came first.", "how")
@@ -85,4 +107,11 @@ var (
 	BreakerKeys           = gauges("quadnine.breaker.keys", "{key}", "Tenant+metric keys in the breaker table, by state.", "state")
 	CacheBytes            = gauge("quadnine.cache.size", "By", "Bytes held by the response cache, heads included.")
 	CacheEntries          = gauge("quadnine.cache.entries", "{response}", "Replies held by the response cache.")
+	ModelVersion          = gauges("quadnine.model.version", "{version}", "The number of the version in a state, for the states active, canary and standby.", "model", "state")
+	ModelCanaryShare      = gauges("quadnine.model.canary.share", "{share}", "The share of callers that a model's canary answers, 0 to 1.", "model")
+	ModelEvidence         = gauges("quadnine.model.canary.evidence", "{factor}", "The evidence against a canary; 1/errorBound takes it back.", "model", "signal")
+	ModelLeases           = gauges("quadnine.model.leases", "{lease}", "Leases of a mapped version.", "model", "version")
+	ModelMappedBytes      = gauges("quadnine.model.mapped", "By", "Bytes of a mapped version.", "model", "version")
+	ModelPrivateBytes     = gauges("quadnine.model.private", "By", "Bytes of a mapped version that were copied into private memory.", "model", "version")
+	ModelQuarantined      = gauge("quadnine.model.quarantined", "{drop}", "Drops that are not used; /models says why.")
 )

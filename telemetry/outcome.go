@@ -30,14 +30,15 @@ type DegradeStep uint8
 
 // The steps, spelt as in x-quadnine-degraded.
 const (
-	StepNone  DegradeStep = iota // nothing: the answer is not degraded
-	StepPeer                     // another sidecar's application
-	StepStale                    // a stored reply
+	StepNone     DegradeStep = iota // nothing: the answer is not degraded
+	StepPeer                        // another sidecar's application
+	StepStale                       // a stored reply
+	StepPrevious                    // the model's previous version
 
 	numSteps = iota
 )
 
-var stepNames = [numSteps]string{"none", "peer", "stale"}
+var stepNames = [numSteps]string{"none", "peer", "stale", "previous"}
 
 // String returns the step as it stands in metrics and headers.
 func (s DegradeStep) String() string {

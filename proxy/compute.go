@@ -1,0 +1,334 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/telemetry"
+)
+
+// maxInputs bounds what one evaluation asks the upstream for.
+const maxInputs = 4
+
+var (
+	errNoModel    = errors.New("no version of the model can answer now")
+	errNotHTTP    = errors.New("this metric is computed here, for HTTP queries: GET, HEAD, or POST with a body of up to 64 KiB")
+	errManyInputs = errors.New("the version wants more inputs than an evaluation may have")
+	errBusy       = errors.New("every worker is busy")
+	errBrokenOff  = errors.New("the reply broke off")
+)
+
+// phase is how far an embedded answer is.
+type phase uint8
+
+const (
+	phaseAsk      phase = iota // nothing was asked for yet
+	phaseInputs                // the inputs' exchanges are under way
+	phaseEvaluate              // a worker has it, or had
+)
+
+// compute answers with a number that the version computes from the upstream's
+// own replies, never from what the caller sends: an exchange for each input goes
+// through the ordinary pipeline, with a breaker, a stored reply and a peer of
+// its own.
+type compute struct{ *loop }
+
+func (c compute) Step(x *Exchange) Verdict {
+	if x.model == nil || !x.embedded() {
+		return Continue
+	}
+	if x.lease.Version == nil {
+		x.fail(quadnine.Unavailable, quadnine.Local, "model", policy.ModelMissing, errNoModel)
+		return Reply
+	}
+	if x.phase == phaseAsk && !x.ask() {
+		return Reply
+	}
+	if x.phase == phaseInputs {
+		for i := range x.inputs {
+			if !x.inputs[i].done {
+				return Wait
+			}
+		}
+		if !x.usable() || !x.evaluate() {
+			return Reply
+		}
+	}
+	if x.evaluating {
+		return Wait
+	}
+	if !x.conclude() {
+		return c.Step(x) // another version answers
+	}
+	return Reply
+}
+
+// ask begins the inputs' exchanges, or fails.
+func (x *Exchange) ask() bool {
+	names := x.lease.Version.Inputs
+	switch {
+	case len(names) > maxInputs:
+		x.fail(quadnine.Internal, quadnine.Local, "inputs", policy.Unspecified, errManyInputs)
+		return false
+	case x.grpc, x.method != methodGet && x.method != methodHead && !x.collected:
+		x.fail(quadnine.Unsupported, quadnine.Downstream, "inputs", policy.Unspecified, errNotHTTP)
+		return false
+	}
+	x.phase = phaseInputs
+	x.inputs = make([]input, len(names))
+	for i, name := range names {
+		x.inputs[i].begin(x, name)
+	}
+	return true
+}
+
+// usable reports whether every input is a reply to compute from. If not, the
+// upstream's own answer to an input becomes the reply, or the input's error the
+// exchange's.
+func (x *Exchange) usable() bool {
+	for i := range x.inputs {
+		in := &x.inputs[i]
+		switch {
+		case !in.whole || in.broken || in.explained:
+			x.failInput(in)
+			return false
+		case in.long:
+			x.badInput(fmt.Errorf("input %s: the reply is longer than %d bytes", in.metric, maxInput))
+			return false
+		case in.status != 200:
+			x.observe(policy.Neutral, policy.Unspecified) // the input's own key has counted it
+			x.isLocal, x.status, x.reply = true, in.status, in.body
+			x.resp.CopyFrom(&in.head)
+			x.step, x.firstErr = in.step, in.err
+			return false
+		}
+	}
+	return true
+}
+
+// failInput makes the input's error the exchange's, naming the input. The
+// input's own key has counted it, so the exchange's does not.
+func (x *Exchange) failInput(in *input) {
+	x.observe(policy.Neutral, policy.Unspecified)
+	x.asked = x.asked || in.asked // the peers could not help
+	e := quadnine.Error{Code: quadnine.BadGateway, Origin: quadnine.Upstream, Reason: policy.UpstreamReset.String(), Err: errBrokenOff}
+	if in.err != nil {
+		e = *in.err
+	}
+	why := error(&e)
+	if e.Err != nil {
+		why = e.Err
+	}
+	e.Key = quadnine.Key{Tenant: x.Key.Tenant, Metric: in.metric}
+	e.Op, e.Err = "input", fmt.Errorf("input %s: %w", in.metric, why)
+	x.err = &e
+}
+
+// badInput blames the upstream for a reply that is no number.
+func (x *Exchange) badInput(err error) {
+	x.loop.tel.Count(telemetry.ModelBadInput, 1)
+	x.fail(quadnine.BadGateway, quadnine.Upstream, "input", policy.BadInput, err)
+}
+
+// evaluate hands the inputs to a worker, or fails when all are busy.
+func (x *Exchange) evaluate() bool {
+	x.phase = phaseEvaluate
+	x.subject, x.scoreErr, x.inputErr = x.lease.Version, nil, nil
+	x.job.Task, x.job.Done.To = (*evaluation)(x), (*evaluated)(x)
+	x.evaluating = x.loop.server.workers.Submit(&x.job)
+	if !x.evaluating {
+		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.Overload, errBusy)
+	}
+	return x.evaluating
+}
+
+// evaluation is an exchange as a worker sees it. It has subject, the key and the
+// inputs to itself until the mail comes back, and writes scored and the errors;
+// the lease is the shard's.
+type evaluation Exchange
+
+// figure is what an input's reply says.
+type figure struct {
+	Value *float64        `json:"value"`
+	Exact bool            `json:"exact"`
+	From  json.RawMessage `json:"from"`
+	To    json.RawMessage `json:"to"`
+}
+
+// Work reads the inputs, computes, and writes the reply's body.
+func (e *evaluation) Work() {
+	var values [maxInputs]float64
+	figures := make([]figure, len(e.inputs))
+	for i := range e.inputs {
+		in := &e.inputs[i]
+		if err := json.Unmarshal(in.body, &figures[i]); err != nil {
+			e.inputErr = fmt.Errorf("input %s: %w", in.metric, err)
+			return
+		}
+		if figures[i].Value == nil {
+			e.inputErr = fmt.Errorf("input %s: the reply has no number %q", in.metric, "value")
+			return
+		}
+		values[i] = *figures[i].Value
+	}
+	score, err := e.subject.Eval(values[:len(e.inputs)])
+	if err != nil {
+		e.scoreErr = err
+		return
+	}
+	e.scored = e.write(e.scored[:0], score, figures)
+}
+
+// write appends the reply. The number is in its shortest form that reads back
+// to the same bits.
+func (e *evaluation) write(dst []byte, score float64, figures []figure) []byte {
+	exact := true
+	for i := range figures {
+		exact = exact && figures[i].Exact
+	}
+	dst = appendJSON(append(dst, `{"tenant":`...), e.Key.Tenant)
+	dst = appendJSON(append(dst, `,"metric":`...), e.Key.Metric)
+	if f := &figures[0]; f.From != nil && f.To != nil {
+		dst = append(append(dst, `,"from":`...), f.From...)
+		dst = append(append(dst, `,"to":`...), f.To...)
+	}
+	dst = appendNumber(append(dst, `,"value":`...), score)
+	dst = strconv.AppendBool(append(dst, `,"exact":`...), exact)
+	dst = appendJSON(append(dst, `,"method":"model","model":`...), e.subject.Name)
+	dst = append(dst, `,"inputs":`...)
+	for i := range figures {
+		open := byte(',')
+		if i == 0 {
+			open = '{'
+		}
+		dst = appendJSON(append(dst, open), e.inputs[i].metric)
+		dst = appendNumber(append(dst, ':'), *figures[i].Value)
+	}
+	return append(dst, "}}\n"...)
+}
+
+func appendJSON(dst []byte, s string) []byte {
+	b, err := json.Marshal(s)
+	if err != nil { // a string always encodes
+		return append(dst, `""`...)
+	}
+	return append(dst, b...)
+}
+
+func appendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
+
+// evaluated takes the result back on the exchange's shard.
+type evaluated Exchange
+
+// Receive resumes the exchange, or frees it when it ended meanwhile.
+func (e *evaluated) Receive(*shard.Mail) {
+	x := (*Exchange)(e)
+	x.evaluating = false
+	if x.finished {
+		x.loop.recycle(x)
+		return
+	}
+	defer x.contain()
+	if x.job.Panic != nil {
+		x.testify(policy.Failure)
+		x.crash(x.job.Panic)
+		return
+	}
+	x.run()
+}
+
+// conclude makes what the worker found the reply, or an error. It reports false
+// when the version was taken back meanwhile and another answers: no number of a
+// version leaves after that.
+func (x *Exchange) conclude() bool {
+	v := x.lease.Version
+	switch {
+	case x.inputErr != nil:
+		x.badInput(x.inputErr)
+	case x.scoreErr != nil && v.NotFinite != nil && v.NotFinite(x.scoreErr):
+		x.notFinite()
+		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.ModelNotFinite, x.scoreErr)
+	case x.scoreErr != nil:
+		x.testify(policy.Failure)
+		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.ModelMissing, x.scoreErr)
+	case v.Refused():
+		if x.other() {
+			return false
+		}
+		x.fail(quadnine.Unavailable, quadnine.Local, "model", policy.ModelMissing, errNoModel)
+	default:
+		x.answer()
+	}
+	return true
+}
+
+// other leases the version that answers in place of the exchange's own, and
+// goes back to where the two begin to differ. It reports false when there is
+// none.
+func (x *Exchange) other() bool {
+	old := x.lease.Version
+	lease, ok := x.loop.server.models.Other(x.model, old.Number)
+	if !ok {
+		return false
+	}
+	x.lease.drop()
+	x.lease, x.pinned = lease, false
+	x.lease.Trial = nil // it took two evaluations: no sample
+	x.phase = phaseAsk
+	if slices.Equal(old.Inputs, lease.Version.Inputs) && len(x.inputs) == len(old.Inputs) {
+		x.phase = phaseInputs // they are at hand
+	}
+	return true
+}
+
+// answerPrevious has the version before the one that failed answer, and reports
+// false when there is none.
+func (x *Exchange) answerPrevious() bool {
+	x.previousTried = true
+	if !x.other() {
+		return false
+	}
+	x.err, x.toPeer, x.step = nil, false, policy.Previous
+	x.touch()
+	return true
+}
+
+// answer makes the computed number the reply, with what its inputs were.
+func (x *Exchange) answer() {
+	x.isLocal, x.computed, x.status, x.reply = true, true, 200, x.scored
+	x.resp.Reset()
+	x.resp.Add(":status", "200")
+	x.resp.Add("content-type", "application/json")
+	x.resp.AddInt("content-length", int64(len(x.scored)))
+	x.resp.Add(modelHeader, x.lease.Version.Name)
+	if x.step == policy.Previous {
+		x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, policy.Previous, policy.ReasonOf(x.firstErr), -1)))
+	}
+	if worst := x.worstInput(); worst != nil {
+		x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, worst.step, policy.ReasonOf(worst.err), worst.age)))
+		if x.step != policy.Previous {
+			x.step, x.firstErr = worst.step, worst.err
+		}
+	}
+	x.countAnswer()
+}
+
+// worstInput returns the oldest stored input, else one that a peer answered,
+// nil when all are the upstream's own.
+func (x *Exchange) worstInput() (worst *input) {
+	for i := range x.inputs {
+		in := &x.inputs[i]
+		switch {
+		case in.step == policy.Explain:
+		case worst == nil, in.step > worst.step, in.step == worst.step && in.age > worst.age:
+			worst = in
+		}
+	}
+	return worst
+}

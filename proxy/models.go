@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"sync/atomic"
+
+	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/policy"
+)
+
+// Models is where versions come from. Its methods are called on shards: they
+// never wait, and all but TakeBack take no lock. They are safe for concurrent
+// use.
+type Models interface {
+	// For returns the model that answers requests of k or accompanies them, nil
+	// when there is none. The same model is the same pointer.
+	For(k quadnine.Key) *Model
+	// Acquire takes a lease on the version that draw, uniform over callers, falls
+	// to. It reports false while there is none.
+	Acquire(m *Model, draw uint64) (Lease, bool)
+	// Pin takes a lease on one version. Its Trial is not used.
+	Pin(m *Model, number uint64) (Lease, PinResult)
+	// Other takes a lease on the version that answers where number cannot: the
+	// active one, or when that is it the standby. It reports false when there is
+	// no other, and never gives a version that was taken back.
+	Other(m *Model, number uint64) (Lease, bool)
+	// TakeBack takes a version away for good: from its return on no lease on it is
+	// given. It returns the number of the version that answers in its place. It may
+	// hold a lock for a few stores, but never over I/O: what is to be stored is
+	// handed over. It fails when number is neither the canary nor the active
+	// version, or has no other to stand in for it.
+	TakeBack(m *Model, number uint64, e policy.Evidence) (to uint64, err error)
+}
+
+// Model is one model, as requests see it.
+type Model struct {
+	Name     string
+	Salt     uint64 // of the draw: two models with the same draw different callers
+	Embedded bool   // requests are answered here; otherwise the upstream is told which version it is to be
+}
+
+// PinResult says what became of a request for one version.
+type PinResult uint8
+
+// The results.
+const (
+	Pinned     PinResult = iota // the lease is given
+	PinRefused                  // the version was taken back
+	PinUnknown                  // there is no such version, or it is no longer mapped
+)
+
+// ModelVersion is one version of a model. It is made once, when the version is
+// mapped, and used by its address. All but the mark of SetRefused is read-only.
+type ModelVersion struct {
+	Name   string // "score@2": x-model-version, x-quadnine-model, and part of cache keys
+	Number uint64
+	// Inputs are the metrics whose values Eval wants, in its order, at most
+	// maxInputs. Empty: the upstream answers.
+	Inputs []string
+	// Eval computes the answer. It runs on workers, is safe for concurrent use,
+	// and reads no mapped page.
+	Eval func(values []float64) (float64, error)
+	// NotFinite reports whether an error of Eval says that the answer is NaN or an
+	// infinity.
+	NotFinite func(error) bool
+
+	refused atomic.Bool
+}
+
+// SetRefused marks a version that was taken back, so that answers under way do
+// not leave with its number. The server marks those that it takes back itself;
+// whoever takes one back otherwise marks it before the swap, and unmarks it
+// should it ever be made active again.
+func (v *ModelVersion) SetRefused(refused bool) { v.refused.Store(refused) }
+
+// Refused reports whether the version was taken back.
+func (v *ModelVersion) Refused() bool { return v.refused.Load() }
+
+// Lease is a counted hold on a version.
+type Lease struct {
+	Version *ModelVersion // nil: no lease
+	Canary  bool          // the version is on trial
+	// Trial is the trial that the version is part of, as canary or as the active
+	// version, nil when none is under way.
+	Trial *policy.Judge
+	// Hold is released exactly once. A pointer costs no allocation here.
+	Hold interface{ Release() }
+}
+
+// drop releases the lease, if there is one.
+func (l *Lease) drop() {
+	if l.Hold != nil {
+		l.Hold.Release()
+	}
+	*l = Lease{}
+}
+
+// embedded reports whether the exchange is answered here, from its inputs.
+func (x *Exchange) embedded() bool {
+	if x.lease.Version == nil {
+		return x.model != nil && x.model.Embedded
+	}
+	return len(x.lease.Version.Inputs) > 0
+}
+
+// routedName returns the routed version's name, or "".
+func (x *Exchange) routedName() string {
+	if v := x.routed(); v != nil {
+		return v.Name
+	}
+	return ""
+}
+
+// routed returns the version that the upstream was told to be, nil without one.
+func (x *Exchange) routed() *ModelVersion {
+	if v := x.lease.Version; v != nil && len(v.Inputs) == 0 {
+		return v
+	}
+	return nil
+}
