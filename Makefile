@@ -58,7 +58,7 @@ conformance: ## real clients, servers and specifications against the built binar
 soak: ## conformance with every loop at full length (needs make deps; about an hour)
 	cd conformance && QUADNINE_SOAK=1 $(GO) test -v -count=1 -timeout 120m ./...
 
-bench: ## CPU a request of quadnine and its rivals, one table from one run (needs make deps and two CPUs)
+bench: ## CPU a request beside the rivals, then what a model version costs to bring in (needs make deps and two CPUs)
 	cd bench && $(GO) run . $(BENCHFLAGS)
 
 deps: ## install rivals, clients and h2spec (apt packages as root on Debian; the rest into the user's cache)

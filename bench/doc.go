@@ -9,6 +9,9 @@
 // the numbers hold while the client is the bottleneck; requests a second do not,
 // and are shown to tell whether a proxy was saturated.
 //
+// A second table, see package loader, shows what a new model version costs to
+// bring in, beside hashing, reading and patching the whole file.
+//
 // # Concurrency
 // One rival is measured at a time; the others stand idle meanwhile.
 package main

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/quadnine/quadnine/bench/loader"
 	"github.com/quadnine/quadnine/bench/proc"
 	"github.com/quadnine/quadnine/bench/rivals"
 )
@@ -27,10 +29,29 @@ type options struct {
 	json     bool
 	quadnine string
 	only     string
+	table    string
+	loader   loader.Options
 }
 
+// The tables that -table chooses from.
+const (
+	tableAll      = "all"
+	tableRequests = "requests"
+	tableLoader   = "loader"
+)
+
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == loader.ChildArg {
+		if err := loader.Child(context.Background(), os.Args[2], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
+	flag.StringVar(&o.table, "table", tableAll, "which `table`: requests, loader or all")
+	flag.Float64Var(&o.loader.Scale, "scale", 1, "`factor` on the size of the loader table's model: for developing, never for a table to show")
+	flag.Int64Var(&o.loader.Slice, "bsdiff", 32<<20, "`bytes` of the model that bsdiff4 gets")
 	flag.IntVar(&o.rounds, "rounds", 5, "interleaved `rounds`; the table shows medians")
 	flag.IntVar(&o.requests, "n", 200_000, "`requests` a rival and round")
 	flag.IntVar(&o.warm, "warm", 10_000, "`requests` before each measurement, not counted")
@@ -42,6 +63,7 @@ func main() {
 	flag.StringVar(&o.quadnine, "quadnine", "", "quadnine `binary` to measure (default: built from ..)")
 	flag.StringVar(&o.only, "only", "", "measure rivals whose name contains `text` only: for developing, never for a table to show")
 	flag.Parse()
+	o.loader.Rounds = o.rounds
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o, os.Stdout, os.Stderr)
@@ -54,11 +76,10 @@ func main() {
 
 // run measures and prints to out; progress goes to log.
 func run(ctx context.Context, o options, out, log io.Writer) error {
-	if err := proc.FindAll(rivals.Tools()...); err != nil {
-		return err
+	if o.table != tableAll && o.table != tableRequests && o.table != tableLoader {
+		return fmt.Errorf("no table %q: use %s, %s or %s", o.table, tableRequests, tableLoader, tableAll)
 	}
-	proxyCPU, restCPU, err := twoCPUs()
-	if err != nil {
+	if err := o.missing(); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "quadnine-bench-")
@@ -67,18 +88,14 @@ func run(ctx context.Context, o options, out, log io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 
-	f, err := newField(ctx, o, dir, proxyCPU, restCPU, log)
-	if err != nil {
-		return err
+	rep := report{When: time.Now().UTC().Truncate(time.Second), Machine: machine(), Rounds: o.rounds}
+	if o.table != tableLoader {
+		if err := rep.measure(ctx, o, dir, log); err != nil {
+			return err
+		}
 	}
-	defer f.stop()
-	rows, err := f.measure(ctx)
-	if err != nil {
-		return err
-	}
-	rep := report{When: time.Now().UTC().Truncate(time.Second), Machine: machine(), Rounds: o.rounds, Requests: o.requests, Clients: o.clients, Streams: o.streams, Rivals: rows}
-	if o.profile > 0 {
-		if rep.Budget, err = f.budget(ctx, rows); err != nil {
+	if o.table != tableRequests {
+		if rep.Loader, err = loader.Compare(ctx, dir, o.loader, log); err != nil {
 			return err
 		}
 	}
@@ -87,5 +104,47 @@ func run(ctx context.Context, o options, out, log io.Writer) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(rep)
 	}
-	return rep.print(out)
+	if o.table != tableLoader {
+		if err := rep.print(out); err != nil {
+			return err
+		}
+	}
+	if rep.Loader == nil {
+		return nil
+	}
+	return rep.Loader.Print(out, rep.Machine)
+}
+
+// missing reports the programs that the chosen tables need and that are not
+// installed, before anything is measured.
+func (o options) missing() error {
+	var errs []error
+	if o.table != tableLoader {
+		errs = append(errs, proc.FindAll(rivals.Tools()...))
+	}
+	if o.table != tableRequests {
+		errs = append(errs, loader.Missing())
+	}
+	return errors.Join(errs...)
+}
+
+// measure fills in the table of requests.
+func (rep *report) measure(ctx context.Context, o options, dir string, log io.Writer) error {
+	proxyCPU, restCPU, err := twoCPUs()
+	if err != nil {
+		return err
+	}
+	f, err := newField(ctx, o, dir, proxyCPU, restCPU, log)
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	rep.Requests, rep.Clients, rep.Streams = o.requests, o.clients, o.streams
+	if rep.Rivals, err = f.measure(ctx); err != nil {
+		return err
+	}
+	if o.profile > 0 {
+		rep.Budget, err = f.budget(ctx, rep.Rivals)
+	}
+	return err
 }

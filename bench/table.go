@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/quadnine/quadnine/bench/loader"
 )
 
 // report is one run, as --json prints it.
@@ -19,6 +21,8 @@ type report struct {
 	Streams  int       `json:"streams"`
 	Rivals   []row     `json:"rivals"`
 	Budget   []share   `json:"budget,omitempty"`
+
+	Loader *loader.Report `json:"loader,omitempty"`
 }
 
 // row is one rival's line. Times are µs of CPU a request.

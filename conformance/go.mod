@@ -8,7 +8,7 @@ replace (
 )
 
 require (
-	github.com/quadnine/quadnine v0.0.0-00010101000000-000000000000
+	github.com/quadnine/quadnine v0.0.0
 	github.com/quadnine/quadnine/bench v0.0.0-00010101000000-000000000000
 	go.opentelemetry.io/collector/component/componenttest v0.160.0
 	go.opentelemetry.io/collector/confmap v1.66.0

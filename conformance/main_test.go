@@ -16,7 +16,7 @@ import (
 var bin struct{ quadnine, statsapp, reverse string }
 
 // tools are the programs that the tests start, the bench's rivals included.
-var tools = append(rivals.Tools(), "curl", "nghttp", "h2spec", "prometheus", "promtool")
+var tools = append(rivals.Tools(), "curl", "nghttp", "h2spec", "prometheus", "promtool", "model-python")
 
 func TestMain(m *testing.M) {
 	flag.StringVar(&bin.quadnine, "quadnine", "", "test this `binary` instead of building one")

@@ -1,5 +1,8 @@
 // Package console is the admin HTTP server: what an operator, a probe or a
-// scraper may ask of a running sidecar. It only reads; it answers GET and HEAD.
+// scraper may ask of a running sidecar. It only reads, and answers GET and HEAD,
+// but for one thing: POST /models/{model}/versions/{version}/rollback, which is
+// refused to whatever a foreign web page can send. It has no authentication: who
+// reaches the admin address may roll back.
 //
 // Paths are Envoy's where the meaning is equal (/ready, /stats/prometheus,
 // /clusters, /server_info). It knows the rest of the sidecar only through Views,

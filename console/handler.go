@@ -29,7 +29,12 @@ func New(v Views) http.Handler {
 		_, _ = fmt.Fprintf(out, "console: no page %s; there are:\n\n", printable(r.URL.Path))
 		index(out, pages)
 	})
-	return readOnly(mux)
+	root := http.NewServeMux()
+	root.Handle("/", readOnly(mux))
+	if v.Rollback != nil {
+		root.HandleFunc(rollbackPath, v.rollback)
+	}
+	return root
 }
 
 // pagesOf lists the pages that v has something to show on.
@@ -45,7 +50,11 @@ func pagesOf(v *Views) []page {
 		pages = append(pages, page{"/breakers", "circuit breakers; ?tenant= ?metric= ?state=closed|half_open|open ?format=text|json|jsonl", v.breakers})
 	}
 	if v.Models != nil {
-		pages = append(pages, page{"/models", "models, their versions, and what was refused or quarantined; ?format=text|json|jsonl", v.models})
+		help := "models, their versions, and what was refused or quarantined; ?format=text|json|jsonl"
+		if v.Rollback != nil {
+			help += "; POST " + rollbackPath + "?reason= takes a version back"
+		}
+		pages = append(pages, page{"/models", help, v.models})
 	}
 	if v.Explain != nil {
 		pages = append(pages, page{"/explain", "what a query would get now, and why; ?tenant= ?metric= ?format=text|json", v.explain})
@@ -62,11 +71,16 @@ func index(w io.Writer, pages []page) {
 	}
 }
 
-// readOnly lets GET and HEAD through and keeps answers out of caches.
+// guard keeps an answer out of caches, and from being taken for what it is not.
+func guard(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+}
+
+// readOnly lets GET and HEAD through.
 func readOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+		guard(w)
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			fail(w, http.StatusMethodNotAllowed, "console: %s %s: the console only reads: use GET or HEAD",

@@ -124,10 +124,11 @@ func TestReadyWaitsForNothing(t *testing.T) {
 			Metrics:  r.Handler(),
 			Clusters: func() iter.Seq[Cluster] { hang(); return slices.Values([]Cluster{}) },
 			Breakers: func() iter.Seq[Breaker] { return func(func(Breaker) bool) { hang() } },
+			Models:   func() iter.Seq[Model] { return func(func(Model) bool) { hang() } },
 			Explain:  func(quadnine.Key) Explanation { hang(); return Explanation{} },
 			Info:     func() Info { hang(); return Info{} },
 		})
-		answered := make(chan string, 5)
+		answered := make(chan string, 6)
 		for _, target := range []string{"/stats/prometheus", "/clusters", "/breakers", "/models", "/explain?tenant=t", "/server_info"} {
 			go func() { answered <- fmt.Sprint(target, " ", ask(h, http.MethodGet, target).Code) }()
 		}
@@ -139,7 +140,7 @@ func TestReadyWaitsForNothing(t *testing.T) {
 			t.Errorf("ready %q", got)
 		}
 		close(release)
-		for range 5 {
+		for range 6 {
 			if got := <-answered; !strings.HasSuffix(got, " 200") {
 				t.Error(got)
 			}

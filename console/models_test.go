@@ -9,7 +9,7 @@ func TestModelsAsText(t *testing.T) {
         verdict=hold why=too-early
         at 9 requests/s telling 0.1 % from 1 % takes about 160 s
   @1    refused   2026-01-02T03:04:05Z: verdict=rollback why=non-finite
-  drop  quarantined "score-4\\n": wrong digest
+  drop  quarantined "score-4\n": wrong digest
 uplift (routed)
 `
 	if got := get(t, New(sample()), "/models"); got != want {
@@ -23,7 +23,7 @@ func TestModelsAsJSON(t *testing.T) {
 		`{"number":2,"root":"ab12","state":"active","since":"2026-01-02T03:04:05Z","leases":3,"weight":95},` +
 		`{"number":3,"root":"cd34","state":"canary","since":"2026-01-02T03:04:05Z","leases":1,"weight":5,"evidence":"verdict=hold why=too-early","expect":"at 9 requests/s telling 0.1 % from 1 % takes about 160 s"}],` +
 		`"refused":[{"number":1,"reason":"verdict=rollback why=non-finite","at":"2026-01-02T03:04:05Z"}],` +
-		`"quarantined":[{"drop":"score-4\\n","reason":"wrong digest"}]}` + "\n" +
+		`"quarantined":[{"drop":"score-4\n","reason":"wrong digest"}]}` + "\n" +
 		`{"name":"uplift","mode":"routed","versions":[],"refused":[],"quarantined":[]}` + "\n"
 	if got := get(t, New(sample()), "/models?format=jsonl"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

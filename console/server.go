@@ -31,7 +31,7 @@ func Listen(ctx context.Context, addr string, h http.Handler, log *slog.Logger) 
 		return nil, fmt.Errorf("console: %w: choose another admin address, or port 0 for any free one", err)
 	}
 	if !loopback(l.Addr()) {
-		log.Warn("the console is reachable from other hosts; it shows tenants' names to anybody who asks", "addr", l.Addr())
+		log.Warn("the console is reachable from other hosts; it shows tenants' names and rolls versions back for anybody who asks", "addr", l.Addr())
 	}
 	s := &Server{
 		http: &http.Server{

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"iter"
@@ -22,6 +23,11 @@ type Views struct {
 	Explain  func(quadnine.Key) Explanation // /explain; must change nothing, not even take a probe's permit
 	Metrics  http.Handler                   // /stats/prometheus; telemetry.Registry.Handler
 	Info     func() Info                    // /server_info
+
+	// Rollback takes a version out of use, for good, and returns when that is
+	// stored, or with ctx. It wraps ErrNoVersion or ErrState when it changed
+	// nothing. It is all that the console can change.
+	Rollback func(ctx context.Context, model string, version uint64, reason string) error
 }
 
 // State is what /ready says.

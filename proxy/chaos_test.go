@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,7 @@ func TestEveryNumberIsItsVersions(t *testing.T) {
 							method, body = http.MethodPost, strings.NewReader(strings.Repeat("q", dice(20<<10)))
 						}
 						ctx, cancel := context.WithTimeout(t.Context(), time.Duration(dice(3000)+1)*time.Millisecond)
-						req := r.request(method, fmt.Sprintf("%s&x=%d", score, dice(20)), body, "X-User-Id", fmt.Sprint(dice(50))).WithContext(ctx)
+						req := r.request(method, fmt.Sprintf("%s&x=%d", score, dice(20)), body, "X-User-Id", strconv.Itoa(dice(50))).WithContext(ctx)
 						resp, err := c.Do(req)
 						if err == nil {
 							var v struct{ Value float64 }

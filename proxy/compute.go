@@ -145,6 +145,7 @@ func (x *Exchange) evaluate() bool {
 	if !x.evaluating {
 		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.Overload, errBusy)
 	}
+	x.arm() // the inputs had their own time
 	return x.evaluating
 }
 
@@ -240,7 +241,9 @@ func (e *evaluated) Receive(*shard.Mail) {
 		x.crash(x.job.Panic)
 		return
 	}
-	x.run()
+	if x.at == atCompute { // not gone on without it
+		x.run()
+	}
 }
 
 // conclude makes what the worker found the reply, or an error. It reports false

@@ -24,6 +24,7 @@ type shelf struct {
 	takenBack               []uint64             // guarded by mu
 	evidence                policy.Evidence      // guarded by mu; of the last
 	gone                    map[uint64]PinResult // guarded by mu
+	stuck                   error                // guarded by mu; what TakeBack returns instead
 
 	leases atomic.Int64
 	given  atomic.Int64
@@ -97,6 +98,8 @@ func (s *shelf) TakeBack(_ *Model, number uint64, e policy.Evidence) (uint64, er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case s.stuck != nil:
+		return 0, s.stuck
 	case s.canary != nil && s.canary.Number == number:
 		s.canary, s.trial = nil, nil
 	case s.active != nil && s.active.Number == number && s.standby != nil:

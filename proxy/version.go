@@ -112,6 +112,7 @@ func (x *Exchange) echo(resp *field.List) {
 	}
 	if string(resp.Get(versionHeader)) != rv.Name {
 		x.loop.tel.Count(telemetry.ModelMismatch, 1)
+		x.storable = false // told again it would pass for the version's
 		return
 	}
 	x.echoed = true

@@ -186,6 +186,24 @@ func TestStoredRepliesBelongToTheirVersion(t *testing.T) {
 	})
 }
 
+// A reply that nobody vouched for is not told later as the version's.
+func TestMismatchIsNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{model: &Model{Name: "score"}, active: routedVersion(2)}
+		r := newRig(t, snapshot.Source{Degrade: []string{"/api"}}, s.with)
+		l := r.app("app:80", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "whose?") })
+		r.get(query).want(t, 200, "whose?").header(t, "X-Quadnine-Model", "")
+		l.Kill()
+		synctest.Wait()
+		r.get(query).want(t, 503, "").header(t, "X-Quadnine-Model", "")
+		if n := r.reg.Total(telemetry.CacheStores); n != 0 {
+			t.Errorf("%d stored", n)
+		}
+		r.settled()
+		s.balanced(t)
+	})
+}
+
 func TestPeerSpeaksForItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{model: &Model{Name: "score"}, active: routedVersion(2)}
@@ -254,4 +272,27 @@ func TestLeaseComesBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestExplainSaysWhichVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := onTrial(t, routedVersion(1), routedVersion(2), everyone)
+		r := newRig(t, snapshot.Source{}, s.with)
+		m := r.server.Explain(keyOf("t", "score")).Model
+		if m == nil || m.String() != "score@2, the canary: this key draws it" || m.Trial == nil || m.Embedded {
+			t.Errorf("on trial: %+v", m)
+		}
+		s.set(func() { s.canary, s.trial = nil, nil })
+		if m := r.server.Explain(keyOf("t", "score")).Model; m.String() != "score@1" || m.Trial != nil {
+			t.Errorf("active alone: %+v", m)
+		}
+		s.set(func() { s.active = nil })
+		if m := r.server.Explain(keyOf("t", "score")).Model; m.String() != "no version of score answers now" {
+			t.Errorf("none: %+v", m)
+		}
+		if m := r.server.Explain(keyOf("t", "uv")).Model; m != nil {
+			t.Errorf("another metric: %+v", m)
+		}
+		s.balanced(t)
+	})
 }

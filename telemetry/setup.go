@@ -89,7 +89,7 @@ func (t *Telemetry) exportTraces(ctx context.Context, o *Options, res *resource.
 		return fmt.Errorf("telemetry: export traces: %w", err)
 	}
 	p := sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithBatcher(exp),
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample()))) // the caller decides; see StartSpan
+		sdktrace.WithSampler(sdktrace.ParentBased(reloads{}))) // the caller decides; see StartSpan
 	t.Tracer = &Tracer{p.Tracer(scope)}
 	t.exporting = append(t.exporting, p)
 	return nil

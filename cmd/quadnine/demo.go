@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -35,8 +37,9 @@ func newDemo() *cobra.Command {
 		Use:   "demo",
 		Short: "Watch a tenant's upstream fail and come back, over real sockets in one process",
 		Long: `Start three statistics services, a sidecar in front of them and a client that
-checks the number in every reply; make the upstream fail for one tenant, then
-kill all of it, and print what happened. Every figure is measured in this run.
+checks the number in every reply; ship a model version, make the upstream fail
+for one tenant, ship a bad version, then kill all upstreams, and print what
+happened. Every figure is measured in this run.
 
 Exit 0 when every goal is met, 3 when one is not, 130 when interrupted.`,
 		Example: "  quadnine demo\n  quadnine demo --stay",
@@ -62,6 +65,7 @@ type demo struct {
 
 	countsOnly bool // hold no times: tests run on busy machines
 
+	dir         string // everything on disk
 	apps        []*demoApp
 	side        *sidecar
 	load        *demoLoad
@@ -97,7 +101,7 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 	if err := d.begin(ctx); err != nil {
 		return err
 	}
-	for _, act := range []func(context.Context) error{d.traffic, d.fault, d.recovery, d.outage} {
+	for _, act := range []func(context.Context) error{d.traffic, d.model, d.fault, d.recovery, d.rollback, d.outage} {
 		if err := act(ctx); err != nil {
 			return err
 		}
@@ -124,6 +128,13 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 // begin starts the upstreams, the sidecar and the client.
 func (d *demo) begin(ctx context.Context) error {
 	src := snapshot.Source{Role: "inbound", Degrade: []string{"/api/v2/metrics/query"}, Timeout: 15 * time.Second, Idle: time.Minute}
+	var err error
+	if d.dir, err = os.MkdirTemp("", "quadnine-demo-"); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(d.dir, "drops"), 0o750); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
 	for range demoApps {
 		a, err := startDemoApp(ctx, "127.0.0.1:0")
 		if err != nil {
@@ -132,7 +143,6 @@ func (d *demo) begin(ctx context.Context) error {
 		d.apps = append(d.apps, a)
 		src.Upstreams = append(src.Upstreams, "http://"+a.addr)
 	}
-	var err error
 	if src.File, err = snapshot.Parse("demo", []byte("tenantBreaker:\n  openFor: "+demoOpenFor+"\n")); err != nil {
 		return err
 	}
@@ -141,7 +151,7 @@ func (d *demo) begin(ctx context.Context) error {
 		return err
 	}
 	d.side, err = startSidecar(ctx, sidecarConfig{
-		snap: snap, listen: "127.0.0.1:0", admin: "127.0.0.1:0", level: slog.LevelError + 1, logTo: io.Discard,
+		snap: snap, models: modelsConfig{dir: filepath.Join(d.dir, "drops"), store: filepath.Join(d.dir, "store")}, listen: "127.0.0.1:0", admin: "127.0.0.1:0", level: slog.LevelError + 1, logTo: io.Discard,
 		onTransition: func(t proxy.Transition) {
 			select {
 			case d.transitions <- t:
@@ -152,12 +162,18 @@ func (d *demo) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := d.ship(ctx, 0); err != nil {
+		return err
+	}
+	if err := d.until(ctx, "version 1 active", d.active(1)); err != nil {
+		return err
+	}
 	d.load, err = newDemoLoad(d.side.Addr(), d.apps[0].app)
 	if err != nil {
 		return err
 	}
-	d.say("ready", "sidecar on %s · %d statistics services · %d tenants × %d metrics, every reply's number is checked",
-		d.side.Addr(), demoApps, len(demoTenants), len(demoMetrics))
+	d.say("ready", "sidecar on %s · %d statistics services · %d tenants × %d metrics · a %d MB model answers score · every reply's number is checked",
+		d.side.Addr(), demoApps, len(demoTenants), len(demoMetrics), demoModelBytes>>20)
 	return nil
 }
 
@@ -309,6 +325,9 @@ func (d *demo) end() error {
 	}
 	for _, a := range d.apps {
 		a.kill()
+	}
+	if d.dir != "" {
+		errs = append(errs, os.RemoveAll(d.dir))
 	}
 	return errors.Join(errs...)
 }

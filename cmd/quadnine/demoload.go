@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -37,6 +39,19 @@ type demoLoad struct {
 type demoQuery struct {
 	tenant, path string
 	want         float64
+	wants        map[string]float64 // by the version that answered, instead of want
+}
+
+// right reports whether a reply has the number that it must have.
+func (q *demoQuery) right(r demoReply) bool {
+	want := q.want
+	if q.wants != nil {
+		var known bool
+		if want, known = q.wants[r.version]; !known {
+			return false
+		}
+	}
+	return math.Abs(r.value-want) <= 1e-12*math.Abs(want)
 }
 
 // demoTotal counts the whole run. Lost is everything that is not a whole 200
@@ -50,6 +65,7 @@ type demoPeriod struct {
 	oldest               int64     // s
 	firstRejected        time.Time // first reply with reason=breaker-open
 	othersSent, othersOK int64     // tenants other than the faulty one
+	versions             map[string]int64
 	staleTimes, others   []time.Duration
 	staleP50, othersP99  time.Duration
 }
@@ -76,13 +92,42 @@ func newDemoLoad(addr string, app *statsapp.App) (*demoLoad, error) {
 			})
 		}
 	}
+	for _, tenant := range demoTenants {
+		if tenant == demoFaulty {
+			continue
+		}
+		ratio, err := demoRatio(app, tenant, from, to)
+		if err != nil {
+			return nil, err
+		}
+		q := demoQuery{tenant: tenant, wants: make(map[string]float64), path: fmt.Sprintf("/api/v2/metrics/query?tenant=%s&metric=score&from=%d&to=%d", tenant, from, to)}
+		for _, v := range demoVersions {
+			if !math.IsNaN(v.scale) {
+				q.wants[fmt.Sprintf("%s@%d", demoModel, v.number)] = v.scale*ratio + v.bias
+			}
+		}
+		l.queries = append(l.queries, q)
+	}
 	return l, nil
+}
+
+// demoRatio is uv/pv as the service itself counts them.
+func demoRatio(app *statsapp.App, tenant string, from, to int64) (float64, error) {
+	var v [2]float64
+	for i, metric := range []string{"uv", "pv"} {
+		r, err := app.Query(statsapp.Query{Tenant: tenant, Metric: metric, From: from, To: to})
+		if err != nil {
+			return 0, err
+		}
+		v[i] = r.Value
+	}
+	return v[0] / v[1], nil
 }
 
 // warm asks every query once, so that each has a stored reply.
 func (l *demoLoad) warm(ctx context.Context) error {
 	for _, q := range l.queries {
-		if _, err := l.ask(ctx, q); err != nil {
+		if _, err := l.ask(ctx, q, "0"); err != nil {
 			return err
 		}
 	}
@@ -113,7 +158,7 @@ func (l *demoLoad) run(ctx context.Context) {
 					q = l.queries[hot]
 				}
 				// Once asked, a query is waited for: an interrupted demo loses none.
-				l.record(q, l.measure(context.WithoutCancel(ctx), q))
+				l.record(q, l.measure(context.WithoutCancel(ctx), q, strconv.Itoa(n%251)))
 			}
 		})
 	}
@@ -131,6 +176,7 @@ func (l *demoLoad) stop() {
 type demoReply struct {
 	value    float64
 	degraded string // x-quadnine-degraded
+	version  string // x-quadnine-model
 	path     string
 	took     time.Duration
 	at       time.Time
@@ -139,20 +185,21 @@ type demoReply struct {
 
 var errNoNumber = errors.New("no number in the reply")
 
-func (l *demoLoad) measure(ctx context.Context, q demoQuery) demoReply {
+func (l *demoLoad) measure(ctx context.Context, q demoQuery, user string) demoReply {
 	begin := time.Now()
-	r, err := l.ask(ctx, q)
+	r, err := l.ask(ctx, q, user)
 	r.at = time.Now()
 	r.took, r.err = r.at.Sub(begin), err
 	return r
 }
 
-func (l *demoLoad) ask(ctx context.Context, q demoQuery) (demoReply, error) {
+func (l *demoLoad) ask(ctx context.Context, q demoQuery, user string) (demoReply, error) {
 	r := demoReply{path: q.path}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.base+q.path, http.NoBody)
 	if err != nil {
 		return r, err
 	}
+	req.Header.Set("X-User-Id", user) // callers stay on the version that they draw
 	resp, err := l.client.Do(req)
 	if err != nil {
 		return r, err
@@ -169,7 +216,7 @@ func (l *demoLoad) ask(ctx context.Context, q demoQuery) (demoReply, error) {
 	if err := json.Unmarshal(body, &got); err != nil || got.Value == nil {
 		return r, fmt.Errorf("%s: %w: %q", q.path, errNoNumber, body)
 	}
-	r.value, r.degraded = *got.Value, resp.Header.Get("X-Quadnine-Degraded")
+	r.value, r.degraded, r.version = *got.Value, resp.Header.Get("X-Quadnine-Degraded"), resp.Header.Get("X-Quadnine-Model")
 	return r, nil
 }
 
@@ -179,7 +226,7 @@ func (l *demoLoad) record(q demoQuery, r demoReply) {
 	p := &l.period
 	l.sum.sent++
 	p.sent++
-	right := r.err == nil && r.value == q.want
+	right := r.err == nil && q.right(r)
 	switch {
 	case r.err != nil:
 		l.sum.lost++
@@ -189,11 +236,17 @@ func (l *demoLoad) record(q demoQuery, r demoReply) {
 	case !right:
 		l.sum.wrong++
 		if l.loss == nil {
-			l.loss = fmt.Errorf("%s: got %v, the service says %v", q.path, r.value, q.want)
+			l.loss = fmt.Errorf("%s: got %v by %q, want %v %v", q.path, r.value, r.version, q.want, q.wants)
 		}
 	}
 	if !right {
 		p.bad++
+	}
+	if r.version != "" {
+		if p.versions == nil {
+			p.versions = make(map[string]int64)
+		}
+		p.versions[r.version]++
 	}
 	if r.degraded != "" {
 		p.stale++
@@ -221,7 +274,7 @@ func (l *demoLoad) record(q demoQuery, r demoReply) {
 // sample asks the faulty tenant's query once, to show its reply.
 func (l *demoLoad) sample(ctx context.Context) (demoReply, error) {
 	i := slices.IndexFunc(l.queries, func(q demoQuery) bool { return q.tenant == demoFaulty })
-	return l.ask(ctx, l.queries[i])
+	return l.ask(ctx, l.queries[i], "0")
 }
 
 func (l *demoLoad) total() demoTotal {
@@ -248,6 +301,7 @@ func (l *demoLoad) since() demoPeriod {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.period
+	p.versions = maps.Clone(p.versions)
 	p.staleP50 = quantile(slices.Clone(p.staleTimes), 0.5)
 	p.othersP99 = quantile(slices.Clone(p.others), 0.99)
 	return p

@@ -33,7 +33,7 @@ takes when it appears in its models directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(newModelDiff(), newModelPack(), newModelUnpack(), newModelInspect(), newModelVerify(), newModelKeygen())
+	c.AddCommand(newModelDiff(), newModelPack(), newModelUnpack(), newModelInspect(), newModelVerify(), newModelKeygen(), newModelLs(), newModelRollback())
 	for _, sub := range c.Commands() {
 		args, run := sub.Args, sub.RunE
 		sub.Args = func(cmd *cobra.Command, a []string) error {
@@ -44,6 +44,9 @@ takes when it appears in its models directory.`,
 		}
 		sub.RunE = func(cmd *cobra.Command, a []string) error {
 			err := run(cmd, a)
+			if e, ok := errors.AsType[*exitError](err); ok && e.code == exitInterrupted {
+				return err // it knows better what was done
+			}
 			if err != nil && cmd.Context().Err() != nil {
 				return &exitError{exitInterrupted, fmt.Errorf("%s: interrupted; nothing was written", cmd.Name())}
 			}

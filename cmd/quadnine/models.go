@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +18,7 @@ import (
 	"github.com/quadnine/quadnine/loader/model"
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy"
+	"github.com/quadnine/quadnine/telemetry"
 )
 
 // modelsConfig is what `run` was told about models. Without a directory there
@@ -35,6 +36,9 @@ type models struct {
 	source *loader.Watcher
 	now    func() int64 // the shards' clock
 
+	registry *telemetry.Registry // one that nobody reads without instrument
+	tracer   *telemetry.Tracer   // nil: no spans
+
 	mu       sync.Mutex
 	versions map[string]*proxy.ModelVersion          // guarded by mu; by "score@2"
 	byMetric atomic.Pointer[map[string]*proxy.Model] // replaced as a whole under mu
@@ -50,7 +54,7 @@ type trial struct {
 
 // newModels returns models without any. open brings them in.
 func newModels(log *slog.Logger) *models {
-	a := &models{log: log, versions: make(map[string]*proxy.ModelVersion)}
+	a := &models{log: log, registry: telemetry.NewRegistry(), versions: make(map[string]*proxy.ModelVersion)}
 	a.byMetric.Store(&map[string]*proxy.Model{})
 	a.trials.Store(&map[string]*trial{})
 	return a
@@ -87,6 +91,7 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 	if a.loader, err = loader.Open(ctx, o); err != nil {
 		return errors.Join(err, a.source.Close())
 	}
+	a.measure(a.registry)
 	return nil
 }
 
@@ -137,10 +142,7 @@ func (a *models) prepare(w loader.View) (any, error) {
 		}
 		return v, nil
 	}
-	next := make(map[string]*proxy.Model, len(old)+1)
-	for metric, known := range old {
-		next[metric] = known
-	}
+	next := maps.Clone(old)
 	next[info.Eval.Metric] = m
 	a.byMetric.Store(&next)
 	return v, nil
@@ -230,7 +232,8 @@ func (a *models) Verdict(canary, active *loader.Info) (loader.Verdict, string) {
 	v, e := t.judge.Verdict(a.now())
 	switch v {
 	case policy.Promote:
-		if e.First {
+		if e.First { // else a request found the verdict, and its shard counted it
+			a.registry.Count(telemetry.ModelPromoted, 1)
 			a.log.Info("canary promoted", "model", canary.Model, "version", canary.Number, "evidence", e.String())
 		}
 		return loader.Promote, e.String()
@@ -241,6 +244,7 @@ func (a *models) Verdict(canary, active *loader.Info) (loader.Verdict, string) {
 		}
 		a.mu.Unlock()
 		if e.First {
+			a.registry.Count(telemetry.ModelTakenBack, 1)
 			a.log.Warn("canary taken back", "model", canary.Model, "from", canary.Number, "to", active.Number,
 				"breaker", "open", "degrade", "previous", "rollback", "swapped", "why", e.Why.String(), "evidence", e.String())
 		}
@@ -261,10 +265,7 @@ func (a *models) begin(canary, active *loader.Info) (*trial, error) {
 	}
 	t := &trial{canary.Number, active.Number, judge}
 	old := *a.trials.Load()
-	next := make(map[string]*trial, len(old)+1)
-	for name, o := range old {
-		next[name] = o
-	}
+	next := maps.Clone(old)
 	next[canary.Model] = t
 	a.trials.Store(&next)
 	return t, nil
@@ -278,31 +279,4 @@ func (a *models) trial(name string, canary uint64) (policy.Evidence, bool) {
 		return policy.Evidence{}, false
 	}
 	return t.judge.Look(a.now()), true
-}
-
-// follow logs what happens to models until ctx ends.
-func (a *models) follow(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-a.loader.Events():
-			level := slog.LevelInfo
-			switch e.Kind {
-			case loader.EventQuarantined, loader.EventRolledBack, loader.EventUnloadTimeout, loader.EventStore, loader.EventLost:
-				level = slog.LevelWarn
-			}
-			attrs := []any{"model", e.Model, "version", e.Version, "took", e.Took, "bytes", e.Bytes}
-			if e.From != 0 {
-				attrs = append(attrs, "from", e.From)
-			}
-			if e.Drop != "" {
-				attrs = append(attrs, "drop", e.Drop)
-			}
-			if e.Reason != "" {
-				attrs = append(attrs, "reason", strings.TrimSpace(e.Reason))
-			}
-			a.log.Log(ctx, level, string(e.Kind), attrs...)
-		}
-	}
 }

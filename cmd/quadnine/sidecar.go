@@ -96,13 +96,14 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 	}
 	if cfg.models.dir != "" {
 		s.models = newModels(s.log)
+		s.models.instrument(s.tel)
 		o.Models = s.models
 	}
 	if s.proxy, err = proxy.New(o); err != nil {
 		return nil, err
 	}
 	if s.models != nil {
-		if err = s.models.open(ctx, cfg.models, s.proxy.Now); err != nil {
+		if err := s.models.open(ctx, cfg.models, s.proxy.Now); err != nil {
 			return nil, err
 		}
 		s.wg.Go(func() { s.models.follow(ctx) })

@@ -35,7 +35,7 @@ func (s *sidecar) views(snap *snapshot.Snapshot) console.Views {
 		},
 	}
 	if s.models != nil {
-		v.Models = s.models.views
+		v.Models, v.Rollback = s.models.views, s.models.rollback
 	}
 	return v
 }

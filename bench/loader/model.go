@@ -1,0 +1,211 @@
+package loader
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+)
+
+// variant is one version of the seeded model.
+type variant int
+
+const (
+	base      variant = iota
+	dense             // pair D: whole and densely changed tensors
+	scattered         // pair S: D and scattered rows
+)
+
+const (
+	page       = 4096
+	hidden     = 2048 // bytes a row of every matrix but the embedding
+	embedWidth = 1024 // bytes a row of the embedding
+	blocks     = 32
+	scatter    = 4500 // changed rows of the embedding in pair S, at scale 1
+)
+
+// tensor is one array of the model, before it has bytes.
+type tensor struct {
+	name       string
+	dtype      string
+	rows, cols int64 // cols in elements
+	width      int64 // bytes a row
+	how        change
+}
+
+// change is what the new versions do to a tensor.
+type change int
+
+const (
+	same   change = iota
+	whole         // other bytes altogether
+	sparse        // one byte in 64 differs: every page does
+	rows          // pair S only: some rows differ
+)
+
+func (t tensor) size() int64 { return t.rows * t.width }
+
+// changes are at scale 1 41.9 MB; each is followed by tensors that stay the same.
+var changes = map[string]change{
+	"embed.weight":       rows,
+	"blocks.03.attn.q":   whole,
+	"blocks.05.attn.k":   whole,
+	"blocks.08.mlp.up":   whole,
+	"blocks.11.mlp.down": sparse,
+	"blocks.17.mlp.up":   sparse,
+	"blocks.23.attn.v":   sparse,
+}
+
+// model lists the tensors: 1.30 GB of int8 in 194 tensors at scale 1. All sizes
+// are whole pages, as the packer's alignment makes them.
+func model(scale float64) (ts []tensor) {
+	add := func(name, dtype string, rows, cols, width int64) {
+		ts = append(ts, tensor{name, dtype, rows, cols, width, changes[name]})
+	}
+	int8s := func(name string, n float64, width int64) {
+		step := page / width
+		add(name, "I8", max(1, int64(n*scale)/step)*step, width, width)
+	}
+	int8s("embed.weight", 128_000, embedWidth)
+	for i := range blocks {
+		at := fmt.Sprintf("blocks.%02d.", i)
+		for _, m := range []string{"q", "k", "v", "o"} {
+			int8s(at+"attn."+m, hidden, hidden)
+		}
+		int8s(at+"mlp.up", 4816, hidden)
+		int8s(at+"mlp.down", 4816, hidden)
+	}
+	add("norm.weight", "F32", 1, hidden, 4*hidden)
+	return ts
+}
+
+// header returns the safetensors header, padded so that the data is on a page.
+func header(ts []tensor) ([]byte, error) {
+	type entry struct {
+		DType   string   `json:"dtype"`
+		Shape   []int64  `json:"shape"`
+		Offsets [2]int64 `json:"data_offsets"`
+	}
+	head := make(map[string]entry, len(ts))
+	at := int64(0)
+	for _, t := range ts {
+		head[t.name] = entry{t.dtype, []int64{t.rows, t.cols}, [2]int64{at, at + t.size()}}
+		at += t.size()
+	}
+	b, err := json.Marshal(head)
+	if err != nil {
+		return nil, err
+	}
+	pad := (page - (8+len(b))%page) % page
+	b = append(b, bytes.Repeat([]byte{' '}, pad)...)
+	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(b))), b...), nil
+}
+
+// write writes one version of the model.
+func write(name string, scale float64, v variant) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	err = fill(w, scale, v)
+	if err == nil {
+		err = w.Flush()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func fill(w io.Writer, scale float64, v variant) error {
+	ts := model(scale)
+	h, err := header(ts)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(h); err != nil {
+		return err
+	}
+	buf := make([]byte, 1<<20) // whole rows: every width divides it
+	for i, t := range ts {
+		r := random(uint64(i), t.how == whole && v != base)
+		hit := hits(t, scale, v)
+		for at := int64(0); at < t.size(); at += int64(len(buf)) {
+			b := buf[:min(int64(len(buf)), t.size()-at)]
+			_, _ = r.Read(b) // never fails
+			if t.how == sparse && v != base {
+				for j := 0; j < len(b); j += 64 {
+					b[j]++
+				}
+			}
+			for row := at / t.width; len(hit) > 0 && row < (at+int64(len(b)))/t.width; row++ {
+				if hit[row] {
+					off := row*t.width - at
+					for j := range t.width {
+						b[off+j]++
+					}
+				}
+			}
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// random is tensor i's stream of bytes: the same in every run.
+func random(i uint64, changed bool) *rand.ChaCha8 {
+	var seed [32]byte
+	copy(seed[:], "quadnine loader bench")
+	binary.LittleEndian.PutUint64(seed[24:], i)
+	if changed {
+		seed[23] = 1
+	}
+	return rand.NewChaCha8(seed)
+}
+
+// hits are the rows of t that a version changes; nil when there are none.
+func hits(t tensor, scale float64, v variant) map[int64]bool {
+	if t.how != rows || v != scattered {
+		return nil
+	}
+	n := min(max(1, int(scatter*scale)), int(t.rows))
+	r := rand.New(rand.NewPCG(4, 4500))
+	hit := make(map[int64]bool, n)
+	for len(hit) < n {
+		hit[r.Int64N(t.rows)] = true
+	}
+	return hit
+}
+
+// slice returns a range of n bytes at most that both dense versions share the
+// layout of and that changes as much of itself as the whole file does: it begins
+// in the last bytes of a tensor that is wholly new.
+func slice(scale float64, n int64) (off, length int64, err error) {
+	ts := model(scale)
+	h, err := header(ts)
+	if err != nil {
+		return 0, 0, err
+	}
+	var total, changed, end int64
+	at := int64(len(h))
+	for _, t := range ts {
+		at += t.size()
+		total += t.size()
+		if t.how == whole || t.how == sparse {
+			changed += t.size()
+		}
+		if t.how == whole {
+			end = at // the last one: mlp.up, followed by the rest of its block and more
+		}
+	}
+	n = min(n, at-end)
+	off = end - n*changed/total
+	return off, n, nil
+}
