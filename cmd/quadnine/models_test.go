@@ -149,6 +149,9 @@ func TestModelIsDroppedTriedPromotedAndTakenBack(t *testing.T) {
 			t.Fatalf("after the rollback %s answers", v)
 		}
 	}
+	if page := s.admin("/explain?tenant=acme&metric=score"); !strings.Contains(page, "score@3 was taken back") || !strings.Contains(page, "non-finite") {
+		t.Fatalf("/explain does not say why:\n%s", page)
+	}
 	if page := s.admin("/models"); !strings.Contains(page, "not finite") && !strings.Contains(page, "non-finite") {
 		t.Fatalf("/models does not say why:\n%s", page)
 	}

@@ -63,3 +63,13 @@ func (a *models) versionViews(name string) []console.Version {
 	}
 	return out
 }
+
+// lastRefused returns the newest version of a model that was taken back, and why.
+func (a *models) lastRefused(name string) (number uint64, reason string, ok bool) {
+	for n, r := range a.loader.Refused(name) {
+		if n >= number {
+			number, reason, ok = n, r.Reason, true
+		}
+	}
+	return number, reason, ok
+}

@@ -105,6 +105,9 @@ func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Expla
 		if m.Trial != nil {
 			because = m.Trial.Expect()
 		}
+		if n, r, ok := s.models.lastRefused(m.Model); ok {
+			because += fmt.Sprintf("; %s@%d was taken back: %s", m.Model, n, r)
+		}
 		step("model", m.String(), because)
 	}
 
