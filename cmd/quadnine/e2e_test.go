@@ -166,7 +166,7 @@ func TestRingMakesAtMostTwoHops(t *testing.T) {
 	for i, a := range addrs {
 		sides[i] = startTestSidecar(t, snapshot.Source{
 			Upstreams: []string{"h2c://127.0.0.1:1"}, Peers: []string{"h2c://" + addrs[(i+1)%3]}, Trust: []string{"127.0.0.0/8"},
-		}, "", nil, a, nil, modelsConfig{})
+		}, "", nil, a, nil, standConfig{})
 	}
 	s := &stand{t: t, side: sides[0]}
 	c := s.client(true)

@@ -32,6 +32,7 @@ type sidecarConfig struct {
 	logTo         io.Writer
 	onTransition  func(proxy.Transition)
 	models        modelsConfig
+	onRouted      func(version string, at int64) // measurement only
 }
 
 // sidecar is one running sidecar: data plane, admin port, telemetry.
@@ -92,7 +93,7 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 	}
 	o := proxy.Options{
 		Snapshot: cfg.snap, Registry: s.tel.Registry, Tracer: s.tel.Tracer, Log: s.log,
-		Shards: loops(cfg.shards), OnTransition: s.transition(cfg.onTransition),
+		Shards: loops(cfg.shards), OnTransition: s.transition(cfg.onTransition), OnRouted: cfg.onRouted,
 	}
 	if cfg.models.dir != "" {
 		s.models = newModels(s.log)

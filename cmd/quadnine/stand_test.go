@@ -31,6 +31,8 @@ type standConfig struct {
 	yaml        string
 	logTo       io.Writer
 	models      modelsConfig
+	onRouted    func(version string, at int64)
+	shards      int
 }
 
 func newStand(t *testing.T, c standConfig) *stand {
@@ -41,7 +43,7 @@ func newStand(t *testing.T, c standConfig) *stand {
 	if src.Upstreams == nil {
 		src.Upstreams = []string{"http://" + s.appAddr}
 	}
-	s.side = startTestSidecar(t, src, c.yaml, c.logTo, "127.0.0.1:0", s.transitions, c.models)
+	s.side = startTestSidecar(t, src, c.yaml, c.logTo, "127.0.0.1:0", s.transitions, c)
 	return s
 }
 
@@ -67,7 +69,7 @@ func startApp(t *testing.T, o statsapp.Options, addr string) (*statsapp.App, str
 	return app, ln.Addr().String()
 }
 
-func startTestSidecar(t *testing.T, src snapshot.Source, yaml string, logTo io.Writer, listen string, transitions chan proxy.Transition, m modelsConfig) *sidecar {
+func startTestSidecar(t *testing.T, src snapshot.Source, yaml string, logTo io.Writer, listen string, transitions chan proxy.Transition, c standConfig) *sidecar {
 	t.Helper()
 	if src.Role == "" {
 		src.Role = "inbound"
@@ -91,7 +93,7 @@ func startTestSidecar(t *testing.T, src snapshot.Source, yaml string, logTo io.W
 		logTo = t.Output()
 	}
 	side, err := startSidecar(t.Context(), sidecarConfig{
-		snap: snap, listen: listen, admin: "127.0.0.1:0", logTo: logTo, level: slog.LevelWarn, models: m,
+		snap: snap, listen: listen, admin: "127.0.0.1:0", logTo: logTo, level: slog.LevelWarn, models: c.models, onRouted: c.onRouted, shards: c.shards,
 		onTransition: func(tr proxy.Transition) {
 			select {
 			case transitions <- tr:
