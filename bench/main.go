@@ -129,7 +129,7 @@ func (o options) missing() error {
 }
 
 // measure fills in the table of requests.
-func (rep *report) measure(ctx context.Context, o options, dir string, log io.Writer) error {
+func (r *report) measure(ctx context.Context, o options, dir string, log io.Writer) error {
 	proxyCPU, restCPU, err := twoCPUs()
 	if err != nil {
 		return err
@@ -139,12 +139,12 @@ func (rep *report) measure(ctx context.Context, o options, dir string, log io.Wr
 		return err
 	}
 	defer f.stop()
-	rep.Requests, rep.Clients, rep.Streams = o.requests, o.clients, o.streams
-	if rep.Rivals, err = f.measure(ctx); err != nil {
+	r.Requests, r.Clients, r.Streams = o.requests, o.clients, o.streams
+	if r.Rivals, err = f.measure(ctx); err != nil {
 		return err
 	}
 	if o.profile > 0 {
-		rep.Budget, err = f.budget(ctx, rep.Rivals)
+		r.Budget, err = f.budget(ctx, r.Rivals)
 	}
 	return err
 }

@@ -173,5 +173,6 @@ func child(ctx context.Context, j job) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	return s, json.Unmarshal(out, &s)
+	err = json.Unmarshal(out, &s)
+	return s, err
 }

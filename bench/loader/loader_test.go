@@ -69,8 +69,8 @@ func TestFullSizeIsTheMeasuredModel(t *testing.T) {
 
 func TestReportNamesTheWorst(t *testing.T) {
 	samples := []sample{}
-	for _, ms := range []time.Duration{5, 1, 3} {
-		samples = append(samples, sample{Steps: map[string]cost{stepAll: {Wall: ms * time.Millisecond, CPU: 2 * ms * time.Millisecond}}})
+	for _, took := range []time.Duration{5 * time.Millisecond, time.Millisecond, 3 * time.Millisecond} {
+		samples = append(samples, sample{Steps: map[string]cost{stepAll: {Wall: took, CPU: 2 * took}}})
 	}
 	c := &contest{label: "x", samples: samples, times: 10}
 	r := c.rows()

@@ -87,7 +87,8 @@ func (c *contest) rows() (out []Row) {
 		if _, ok := c.samples[0].Steps[step]; !ok {
 			continue
 		}
-		var wall, cpu, private, shared []float64
+		n := len(c.samples)
+		wall, cpu, private, shared := make([]float64, 0, n), make([]float64, 0, n), make([]float64, 0, n), make([]float64, 0, n)
 		for _, s := range c.samples {
 			wall, cpu = append(wall, times*millis(s.Steps[step].Wall)), append(cpu, times*millis(s.Steps[step].CPU))
 			private, shared = append(private, float64(s.Private)/1e6), append(shared, float64(s.Shared)/1e6)
