@@ -20,7 +20,6 @@ import (
 	"github.com/quadnine/quadnine/internal/testkit"
 	"github.com/quadnine/quadnine/proxy/field"
 	"github.com/quadnine/quadnine/snapshot"
-	"github.com/quadnine/quadnine/telemetry"
 )
 
 func TestPanicInEachStageLeavesNothingBehind(t *testing.T) {
@@ -216,24 +215,8 @@ func TestNothingIsLeftAfterAnything(t *testing.T) {
 // shards starts another sidecar, with n loops.
 func (r *rig) shards(n int, address string, src snapshot.Source) *Server {
 	r.t.Helper()
-	src.Role = "inbound"
-	snap, err := snapshot.Compile(src)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	s, err := New(Options{Snapshot: snap, Registry: telemetry.NewRegistry(), Log: slog.New(slog.DiscardHandler), Dial: r.net.Dial, Shards: n, Workers: 2})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	ln := r.net.Listen(address)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Serve(ln)
-	}()
-	r.t.Cleanup(func() {
-		s.Close()
-		<-done
+	s, _ := r.sidecar(address, src, func(o *Options) {
+		o.Shards, o.Workers, o.Log = n, 2, slog.New(slog.DiscardHandler)
 	})
 	return s
 }

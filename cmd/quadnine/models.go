@@ -245,8 +245,7 @@ func (a *models) Verdict(canary, active *loader.Info) (loader.Verdict, string) {
 		a.mu.Unlock()
 		if e.First {
 			a.registry.Count(telemetry.ModelTakenBack, 1)
-			a.log.Warn("canary taken back", "model", canary.Model, "from", canary.Number, "to", active.Number,
-				"breaker", "open", "degrade", "previous", "rollback", "swapped", "why", e.Why.String(), "evidence", e.String())
+			proxy.TakenBack{Model: canary.Model, From: canary.Number, To: active.Number, Evidence: e}.Log(a.log)
 		}
 		return loader.Rollback, e.String()
 	default:
