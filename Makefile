@@ -56,6 +56,8 @@ conformance: ## real clients, servers and specifications against the built binar
 	cd conformance && $(GO) test -v -count=1 -timeout 20m ./...
 
 soak: ## conformance with every loop at full length (needs make deps; about an hour)
+	QUADNINE_KILLS=100 $(GO) test -count=1 -run Kill ./loader
+	QUADNINE_INJECTIONS=1000 $(GO) test -count=1 -timeout 30m -run NothingIsRouted ./cmd/quadnine
 	cd conformance && QUADNINE_SOAK=1 $(GO) test -v -count=1 -timeout 120m ./...
 
 bench: ## CPU a request beside the rivals, then what a model version costs to bring in (needs make deps and two CPUs)

@@ -153,6 +153,23 @@ func TestBadInput(t *testing.T) {
 		{name: "replayed signature of a full drop", version: 5, is: ErrSignature, opts: trust, pack: signed, harm: func(r *rig, dir string) {
 			edit(r.t, dir, `"version": 5`, `"version": 6`)
 		}},
+		{name: "signed with another canary weight", version: 5, base: 2, is: delta.ErrBadSignature, opts: trust, pack: signed, harm: func(r *rig, dir string) {
+			edit(r.t, dir, `"weight": 5`, `"weight": 100`)
+		}},
+		{name: "signed with another variable", version: 5, is: delta.ErrBadSignature, opts: trust, pack: func(p *delta.Pack) {
+			signed(p)
+			p.Manifest.RequiredEnv = []string{"PATH"}
+		}, harm: func(r *rig, dir string) {
+			edit(r.t, dir, `"required_env": [
+    "PATH"
+  ],`, ``)
+		}},
+		{name: "signed with another eval", version: 5, base: 2, is: delta.ErrBadSignature, opts: trust, pack: func(p *delta.Pack) {
+			signed(p)
+			p.Manifest.Eval = odd
+		}, harm: func(r *rig, dir string) {
+			edit(r.t, dir, `"scale": "absent"`, `"scale": "weight"`)
+		}},
 		{name: "environment", version: 5, base: 2, is: ErrEnvironment, pack: func(p *delta.Pack) { p.Manifest.RequiredEnv = []string{"QUADNINE_UNSET"} }},
 		{name: "schema", version: 5, base: 2, is: ErrSchema, pack: func(p *delta.Pack) { p.Manifest.SchemaVersion = 4 }},
 		{name: "does not prepare", version: 5, base: 2, want: "no such tensor", pack: func(p *delta.Pack) { p.Manifest.Eval = odd }},

@@ -18,8 +18,8 @@
 //
 // Every exported method of Loader, Lease and View is safe for concurrent use.
 // Acquire, Current and Release take no lock and allocate nothing. One goroutine
-// maps and unmaps and owns the versions' states; Rollback and SetCanary publish
-// from the caller's own goroutine under the model's lock, which is held for a
+// maps and unmaps and owns the versions' states; Rollback, TakeBack and SetCanary
+// publish from the caller's own goroutine under the model's lock, which is held for a
 // few stores only. Reading and hashing run on one worker thread of the lowest
 // priority. A lease's bytes are read inside With, on a goroutine that may
 // block: pages of a file can be evicted.

@@ -14,7 +14,7 @@ const (
 	EventProved        Kind = "model.proved"         // the whole version, and in memory; Bytes what was hashed for it
 	EventCanary        Kind = "model.canary"         // answers a share of the callers
 	EventActive        Kind = "model.active"         // Took is from the drop on, From the version it replaces
-	EventRolledBack    Kind = "model.rolled_back"    // From is taken away, Version answers again (0: the active one always did)
+	EventRolledBack    Kind = "model.rolled_back"    // From is taken away, Version answers (again, or as it always did)
 	EventUnloadSuccess Kind = "model.unload.success" // Took is from entering Unloading on, Bytes what was mapped
 	EventUnloadTimeout Kind = "model.unload.timeout" // Leases were revoked
 	EventDurable       Kind = "model.durable"        // a power cut will not lose it

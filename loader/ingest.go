@@ -126,6 +126,11 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 	if err := im.build(); err != nil {
 		return nil, err
 	}
+	// Who deletes a drop midway does not want it, though a file that is open can
+	// be read to its end.
+	if _, err := root.Stat(delta.ManifestName); err != nil {
+		return nil, fmt.Errorf("deleted while it was read: %w", escape(err))
+	}
 	if leaves != nil {
 		if err := in.store.write(filepath.Join(tmp, leavesFile), leaves); err != nil {
 			return nil, err
@@ -310,9 +315,14 @@ func (in *ingest) checkSignature(root *os.Root, im *image) error {
 			return fmt.Errorf("%s: %w", d.Path, err)
 		}
 	}
-	signed, err := in.mf.SignedRoot(h)
+	return checkSigned(in.keys, in.mf, h)
+}
+
+// checkSigned checks a manifest's signature; h is its delta's header, if any.
+func checkSigned(keys []*delta.PublicKey, mf *delta.Manifest, h *delta.Header) error {
+	signed, err := mf.SignedRoot(h)
 	if err == nil {
-		err = delta.VerifySignature(in.keys, in.mf.Signature, signed)
+		err = delta.VerifySignature(keys, mf.Signature, signed)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSignature, err)

@@ -63,7 +63,6 @@ func (l *layout) at(off int64) (at, room int64, ok bool) {
 
 // plan lays out a version: as one contiguous view when that is nearly free,
 // otherwise with a window for each part (ranges in file order).
-
 func plan(segs []segment, size int64, parts []window) layout {
 	one := layout{contiguous: true, windows: []window{{0, size, 0}}}
 	one.fill(segs)

@@ -235,11 +235,6 @@ func (l *Loader) decided(m *model, v *Version, refused error) {
 	l.next(m)
 }
 
-// rolledBack does what is left to do after a rollback was published.
-func (l *Loader) rolledBack(m *model, bad *Version, reason string) {
-	l.decided(m, bad, fmt.Errorf("%s was rolled back (%s): give its successor a higher number: %w", &bad.info, reason, ErrRefused))
-}
-
 // collect removes the versions that nothing is made of any more.
 func (l *Loader) collect(m *model) {
 	keep := make(map[*image]bool)

@@ -135,6 +135,16 @@ func (l *Loader) AcquireVersion(model string, number uint64) (Lease, error) {
 	return m.pin(number)
 }
 
+// AcquireOther takes a lease on the version that answers in place of number: the
+// active one, or when that is it the standby. It takes no lock.
+func (l *Loader) AcquireOther(model string, number uint64) (Lease, error) {
+	m, err := l.find(model)
+	if err != nil {
+		return Lease{}, err
+	}
+	return m.other(number)
+}
+
 // Current returns the active version of a model. It takes no lock.
 func (l *Loader) Current(model string) (Info, bool) {
 	m := (*l.models.Load())[model]
@@ -162,66 +172,6 @@ func (l *Loader) SetCanary(model string, percent *float64) error {
 	m.override = percent
 	m.publish()
 	return nil
-}
-
-// Rollback takes a version away and never tries it again: the canary, or the
-// active version, for which the standby answers from then on. New leases go to
-// the other version before anything else is done; Rollback returns when the
-// refusal is stored, or with ctx.
-func (l *Loader) Rollback(ctx context.Context, model string, version uint64, reason string) error {
-	_, stored, err := l.takeBack(model, version, reason)
-	if err != nil {
-		return err
-	}
-	select {
-	case err := <-stored:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// TakeBack is Rollback for an event loop: it swaps, returns the version that
-// answers now, and stores the refusal behind the caller's back. It takes the
-// model's mutex for a few stores and waits for nothing else.
-func (l *Loader) TakeBack(model string, version uint64, reason string) (to uint64, err error) {
-	to, _, err = l.takeBack(model, version, reason)
-	return to, err
-}
-
-func (l *Loader) takeBack(model string, version uint64, reason string) (to uint64, stored <-chan error, err error) {
-	m, err := l.find(model)
-	if err != nil {
-		return 0, nil, err
-	}
-	bad, after, err := l.rollback(m, version, reason)
-	if err != nil {
-		return 0, nil, err
-	}
-	done := make(chan error, 1)
-	go func() { // what follows a rollback must follow, whoever waits for it
-		done <- l.call(context.Background(), func() error {
-			l.rolledBack(m, bad, reason)
-			return l.save()
-		})
-	}()
-	return after.info.Number, done, nil
-}
-
-// rollback publishes a rollback and tells of it, before the version can be freed.
-// It returns the version that is gone and the one that answers now.
-func (l *Loader) rollback(m *model, version uint64, reason string) (bad, to *Version, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	began := now()
-	bad, to, err = m.rollback(version, reason, began)
-	if err != nil {
-		return nil, nil, err
-	}
-	ev := l.about(EventRolledBack, bad, began, 0)
-	ev.From, ev.Version, ev.Reason = bad.info.Number, to.info.Number, reason
-	l.events.emit(ev)
-	return bad, to, nil
 }
 
 // Activate makes the canary or the standby of a model the active version. The
@@ -376,7 +326,10 @@ func (l *Loader) model(name string) *model {
 
 // save writes state.json from what the models say now. When that fails, it is
 // tried again until it works.
-func (l *Loader) save() error {
+func (l *Loader) save() error { return l.write(l.record()) }
+
+// record is state.json for what the models say now.
+func (l *Loader) record() *record {
 	r := &record{Format: stateFormat, Models: make(map[string]*modelRecord)}
 	for name, m := range *l.models.Load() {
 		m.mu.Lock()
@@ -390,6 +343,11 @@ func (l *Loader) save() error {
 		m.mu.Unlock()
 		r.Models[name] = mr
 	}
+	return r
+}
+
+// write is save for a record that is ahead of the models.
+func (l *Loader) write(r *record) error {
 	err := explain(l.store.save(r))
 	l.unsaved = err != nil
 	if err != nil {

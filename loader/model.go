@@ -98,6 +98,17 @@ func (m *model) pin(number uint64) (Lease, error) {
 	return Lease{}, fmt.Errorf("loader: %s@%d: %w", m.name, number, ErrNotServing)
 }
 
+// other takes a lease on the version that answers in place of number.
+func (m *model) other(number uint64) (Lease, error) {
+	p := m.current.Load()
+	for _, l := range []Lease{{p.active, Active}, {p.standby, Standby}} {
+		if l.v != nil && l.v.info.Number != number && l.v.acquire() {
+			return l, nil
+		}
+	}
+	return Lease{}, fmt.Errorf("loader: %s: none but %d: %w", m.name, number, ErrNoVersion)
+}
+
 // unload takes v out of use. Its reclaim time runs from here. m.mu is held, and
 // v is not published any more.
 func (m *model) unload(v *Version) error {
@@ -144,26 +155,38 @@ func (m *model) offer(v *Version) error {
 	return nil
 }
 
-// rollback takes version number away for good: the canary, or the active one,
-// for which the standby answers again. It returns which answers now. m.mu is
-// held.
-func (m *model) rollback(number uint64, reason string, at time.Time) (bad, to *Version, err error) {
+// replacement returns version number and the one that answers once it is taken
+// away: the active version for the canary, the standby for the active one. m.mu
+// is held.
+func (m *model) replacement(number uint64) (bad, to *Version, err error) {
 	switch {
 	case m.canary != nil && m.canary.info.Number == number:
-		bad, to = m.canary, m.active
+		return m.canary, m.active, nil
+	case m.active == nil || m.active.info.Number != number:
+		return nil, nil, fmt.Errorf("loader: %s@%d: %w", m.name, number, ErrNotServing)
+	case m.standby == nil:
+		return nil, nil, fmt.Errorf("loader: %s: %w", &m.active.info, ErrNoStandby)
+	default:
+		return m.active, m.standby, nil
+	}
+}
+
+// rollback takes version number away for good; mark is told what was prepared of
+// it before that can be seen. It returns which answers now. m.mu is held.
+func (m *model) rollback(number uint64, reason string, at time.Time, mark func(prepared any)) (bad, to *Version, err error) {
+	bad, to, err = m.replacement(number)
+	if err != nil {
+		return nil, nil, err
+	}
+	if bad == m.canary {
 		m.canary = nil
-	case m.active != nil && m.active.info.Number == number:
-		if m.standby == nil {
-			return nil, nil, fmt.Errorf("loader: %s: %w", &m.active.info, ErrNoStandby)
-		}
-		bad, to = m.active, m.standby
+	} else {
 		if err := m.enter(to, Active); err != nil {
 			return nil, nil, err
 		}
 		m.active, m.standby = to, nil
-	default:
-		return nil, nil, fmt.Errorf("loader: %s@%d: %w", m.name, number, ErrNotServing)
 	}
+	mark(bad.prepared)
 	m.publish()
 	m.refused[number] = Refusal{Root: bad.info.Root, Reason: reason, At: at}
 	return bad, to, m.unload(bad)

@@ -21,15 +21,23 @@ const (
 
 // Options say how a Loader works.
 type Options struct {
-	Store      string             // private directory; one process at a time
-	Source     Source             // where drops come from; nil: none come
-	Judge      Judge              // nil: a canary is promoted after its promote_after
-	Mode       Mode               // default Copy
-	Keys       []*delta.PublicKey // when there are any, every drop must be signed by one
-	Schemas    []int              // schema versions this program can read; default 1
-	LookupEnv  func(string) (string, bool)
-	Prepare    func(View) (any, error) // run on a version before it answers; its result is Lease.Prepared; an error quarantines the drop
-	Reclaim    time.Duration           // from entering Unloading until leases are revoked
+	Store     string             // private directory; one process at a time
+	Source    Source             // where drops come from; nil: none come
+	Judge     Judge              // nil: a canary is promoted after its promote_after
+	Mode      Mode               // default Copy
+	Keys      []*delta.PublicKey // when there are any, every drop must be signed by one
+	Schemas   []int              // schema versions this program can read; default 1
+	LookupEnv func(string) (string, bool)
+	Prepare   func(View) (any, error) // run on a version before it answers; its result is Lease.Prepared; an error quarantines the drop
+	// Refuse is told what Prepare made of a version that is being taken back,
+	// right before no lease on it is given any more. It is called under a lock:
+	// it must not block, nor call the loader.
+	Refuse func(prepared any)
+	// TakenBack is told of each version that was taken back by the Judge's verdict
+	// (judged) or by Rollback, once, after the switch and under no lock. Whoever
+	// calls TakeBack knows by itself.
+	TakenBack  func(bad, to *Info, reason string, judged bool)
+	Reclaim    time.Duration // from entering Unloading until leases are revoked
 	JudgeEvery time.Duration
 	Hashers    int   // goroutines that hash; default 1
 	Mappings   int64 // kernel mappings that all versions may take; default half of what the kernel allows
@@ -57,6 +65,12 @@ func (o *Options) fill() error {
 	}
 	if o.Prepare == nil {
 		o.Prepare = func(View) (any, error) { return nil, nil }
+	}
+	if o.Refuse == nil {
+		o.Refuse = func(any) {}
+	}
+	if o.TakenBack == nil {
+		o.TakenBack = func(_, _ *Info, _ string, _ bool) {}
 	}
 	if o.Reclaim == 0 {
 		o.Reclaim = DefaultReclaim

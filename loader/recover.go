@@ -8,6 +8,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+
+	"github.com/quadnine/quadnine/loader/delta"
 )
 
 // recover brings back what the last run left. It runs before the loader's
@@ -104,10 +106,11 @@ func (l *Loader) undecided(ctx context.Context, m *model) error {
 		if n > active && !refused {
 			im, err := l.store.reopen(ctx, m.images, m.name, n, l.hashing())
 			if err == nil {
-				err = l.requeue(im)
-			}
-			if err == nil {
-				continue
+				if err = l.requeue(im); err == nil {
+					continue
+				}
+				im.blob.f.Close()
+				delete(m.images, n)
 			}
 			l.events.emit(Event{Kind: EventLost, Model: m.name, Version: n, Reason: err.Error()})
 		}
@@ -118,8 +121,20 @@ func (l *Loader) undecided(ctx context.Context, m *model) error {
 	return nil
 }
 
-// requeue makes a stored version a drop that waits for its turn.
+// requeue makes a stored version a drop that waits for its turn. Nobody was
+// served by it yet, so the keys that are configured now count, not those of the
+// last run.
 func (l *Loader) requeue(im *image) error {
+	if len(l.opts.Keys) > 0 {
+		var h *delta.Header
+		if im.delta != nil {
+			h = &im.delta.Header
+		}
+		// Without the delta that its manifest is signed over it fails: the drop has it.
+		if err := checkSigned(l.opts.Keys, im.manifest, h); err != nil {
+			return err
+		}
+	}
 	raw, err := os.ReadFile(filepath.Join(im.dir, manifestFile))
 	if err != nil {
 		return err

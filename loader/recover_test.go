@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -283,37 +284,27 @@ func TestCloseRevokes(t *testing.T) {
 	}
 }
 
-// Who gives up waiting for a rollback has not stopped it.
-func TestRollbackOutlivesItsCaller(t *testing.T) {
-	r := newRig(t, nil)
-	r.drop(1, 0, atOnce)
-	r.await(EventActive, 1)
-	r.drop(2, 1, nil)
-	r.await(EventCanary, 2)
-	impatient, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := r.l.Rollback(impatient, "score", 2, "errors"); err != nil && !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if _, err := r.l.AcquireVersion("score", 2); !errors.Is(err, ErrNotServing) {
-		t.Errorf("the rollback did not take effect: %v", err)
-	}
-	r.drop(3, 1, nil) // and does not keep others waiting
-	r.await(EventCanary, 3)
-	r.close()
-	r.open()
-	if _, ok := r.l.Refused("score")[2]; !ok {
-		t.Error("the refusal was not stored")
-	}
-	r.close()
-}
-
 func TestOptionsAreChecked(t *testing.T) {
 	for _, o := range []Options{{}, {Store: t.TempDir(), Mode: "magic"}, {Store: t.TempDir(), Reclaim: -1}, {Store: "/dev/null/store"}} {
 		if l, err := Open(t.Context(), o); err == nil {
 			l.Close()
 			t.Errorf("%+v was taken", o)
 		}
+	}
+}
+
+// A state.json that holds what no program has written is an error, not a crash.
+func TestStateWithANullModelIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, stateFile), fmt.Appendf(nil, `{"format":%d,"models":{"m":null}}`, stateFormat), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(t.Context(), Options{Store: dir})
+	if err == nil {
+		l.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), `model "m" is null; move it away`) {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -334,4 +325,33 @@ func packPair(dir string, version, base uint64, from, to []byte, full bool) erro
 	p := &delta.Pack{Manifest: delta.Manifest{Model: "score", Version: version, SchemaVersion: 1, Canary: &delta.Canary{}}}
 	_, _, err = p.Delta(context.Background(), root, base, bytes.NewReader(from), bytes.NewReader(to), full)
 	return err
+}
+
+// A version that nobody was served by yet must be signed by a key of this run.
+func TestUndecidedVersionIsCheckedWithTheKeysOfNow(t *testing.T) {
+	key, err := delta.GenerateKey()
+	must(t, err)
+	r := newRig(t, nil)
+	sign := func(p *delta.Pack) { p.Key = key }
+	r.drop(1, 0, atOnce)
+	r.await(EventActive, 1)
+	r.drop(2, 1, sign)
+	r.await(EventCanary, 2)
+	r.close()
+	r.opts.Keys = []*delta.PublicKey{key.Public()}
+	r.open()
+	r.await(EventCanary, 2)
+	r.close()
+	other, err := delta.GenerateKey()
+	must(t, err)
+	r.opts.Keys = []*delta.PublicKey{other.Public()}
+	r.open()
+	if ev := r.await(EventLost, 2); !strings.Contains(ev.Reason, "signature refused: unknown key") {
+		t.Errorf("lost for %q", ev.Reason)
+	}
+	r.serves(1)
+	if left := folders(t, r.opts.Store); left != "models/score/1" {
+		t.Errorf("in the store: %s", left)
+	}
+	r.close()
 }

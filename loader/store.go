@@ -129,6 +129,11 @@ func (s *store) load() (*record, error) {
 	if err := json.Unmarshal(b, r); err != nil {
 		return nil, fmt.Errorf("loader: %s: %w; move it away to start with an empty store", s.path(stateFile), err)
 	}
+	for name, m := range r.Models {
+		if m == nil {
+			return nil, fmt.Errorf("loader: %s: model %q is null; move it away to start with an empty store", s.path(stateFile), name)
+		}
+	}
 	if r.Format != stateFormat {
 		return nil, fmt.Errorf("loader: %s: format %d, this program reads %d", s.path(stateFile), r.Format, stateFormat)
 	}
@@ -189,17 +194,19 @@ func (s *store) commit(tmp, model string, number uint64) (string, error) {
 	return dir, os.Rename(tmp, dir)
 }
 
-// remove takes a version away: out of its place in one step, then its bytes.
+// remove takes a version away: out of its place in one step, then its bytes. It
+// makes nothing new: a full disk may have no room for it, and this is what makes
+// room.
 func (s *store) remove(model string, number uint64) error {
-	tmp, err := os.MkdirTemp(s.path("tmp"), "gone")
-	if err != nil {
+	gone := s.path("tmp", fmt.Sprintf("gone-%s-%d", model, number))
+	if err := os.RemoveAll(gone); err != nil {
 		return err
 	}
-	err = os.Rename(s.version(model, number), filepath.Join(tmp, "v"))
+	err := os.Rename(s.version(model, number), gone)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, os.RemoveAll(tmp))
+	return errors.Join(err, os.RemoveAll(gone))
 }
 
 // models lists the models that have a folder.

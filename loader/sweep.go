@@ -110,7 +110,8 @@ func (l *Loader) judge(m *model, at time.Time) {
 	case Promote:
 		l.defect(l.promote(m, c, reason))
 	case Rollback:
-		if bad, _, err := l.rollback(m, c.info.Number, reason); err == nil { // else somebody was faster
+		if bad, to, err := l.rollback(m, c.info.Number, reason); err == nil { // else somebody was faster
+			l.opts.TakenBack(&bad.info, &to.info, reason, true)
 			l.rolledBack(m, bad, reason)
 			l.defect(l.save())
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quadnine/quadnine/loader"
+	"github.com/quadnine/quadnine/loader/delta"
 )
 
 // small keeps every tensor a few pages long.
@@ -20,8 +21,15 @@ func TestPairsAreWhatTheyClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, sc := packed["D"], packed["S"]
-	if len(d.Changes) != 6 || len(sc.Changes) != 7 || d.Same+len(d.Changes) != 195 { // the header counts as one
-		t.Errorf("D changes %d of %d tensors, S %d, want 6 of 195 and 7", len(d.Changes), d.Same+len(d.Changes), len(sc.Changes))
+	if len(d.Changes) != 8 || len(sc.Changes) != 9 || d.Same+len(d.Changes) != 195 { // the header counts as one
+		t.Errorf("D changes %d of %d tensors, S %d, want 8 of 195 and 9", len(d.Changes), d.Same+len(d.Changes), len(sc.Changes))
+	}
+	kinds := make(map[delta.Kind]int)
+	for _, c := range d.Changes {
+		kinds[c.Kind]++
+	}
+	if kinds[delta.Whole] != 4 || kinds[delta.Pages] != 4 {
+		t.Errorf("D ships %d tensors whole and %d as pages, want 4 and 4", kinds[delta.Whole], kinds[delta.Pages])
 	}
 	if sc.Shipped <= d.Shipped || sc.Extents <= d.Extents {
 		t.Errorf("S ships %d bytes in %d extents, D %d in %d: want more", sc.Shipped, sc.Extents, d.Shipped, d.Extents)
@@ -52,10 +60,12 @@ func TestPairsAreWhatTheyClaim(t *testing.T) {
 func TestFullSizeIsTheMeasuredModel(t *testing.T) {
 	ts := model(1)
 	var size, dense int64
-	for _, x := range ts {
+	for i, x := range ts {
 		size += x.size()
-		if x.how == whole || x.how == sparse {
-			dense += x.size()
+		n := x.changed(uint64(i))
+		dense += n
+		if share := float64(n) / float64(x.size()); x.how == runs && (share < 0.5 || share > 0.7) {
+			t.Errorf("%s changes %.0f %% of its pages, want about 60", x.name, 100*share)
 		}
 	}
 	if len(ts) != 194 || size < 1_290_000_000 || size > 1_310_000_000 || dense < 41_000_000 || dense > 43_000_000 {

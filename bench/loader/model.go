@@ -41,23 +41,26 @@ type tensor struct {
 type change int
 
 const (
-	same   change = iota
-	whole         // other bytes altogether
-	sparse        // one byte in 64 differs: every page does
-	rows          // pair S only: some rows differ
+	same  change = iota
+	whole        // other bytes altogether
+	every        // one byte in 64 differs: every page does, so it ships whole
+	runs         // the same in runs of pages, about 3 in 5: it ships those
+	rows         // pair S only: some rows differ
 )
 
 func (t tensor) size() int64 { return t.rows * t.width }
 
-// changes are at scale 1 41.9 MB; each is followed by tensors that stay the same.
+// changes are at scale 1 42 MB; each is followed by tensors that stay the same.
 var changes = map[string]change{
 	"embed.weight":       rows,
 	"blocks.03.attn.q":   whole,
 	"blocks.05.attn.k":   whole,
 	"blocks.08.mlp.up":   whole,
-	"blocks.11.mlp.down": sparse,
-	"blocks.17.mlp.up":   sparse,
-	"blocks.23.attn.v":   sparse,
+	"blocks.11.mlp.down": runs,
+	"blocks.17.mlp.up":   runs,
+	"blocks.20.mlp.down": runs,
+	"blocks.23.attn.v":   every,
+	"blocks.27.attn.o":   runs,
 }
 
 // model lists the tensors: 1.30 GB of int8 in 194 tensors at scale 1. All sizes
@@ -134,12 +137,12 @@ func fill(w io.Writer, scale float64, v variant) error {
 	buf := make([]byte, 1<<20) // whole rows: every width divides it
 	for i, t := range ts {
 		r := random(uint64(i), t.how == whole && v != base)
-		hit := hits(t, scale, v)
+		hit, pages := hits(t, scale, v), t.pages(uint64(i))
 		for at := int64(0); at < t.size(); at += int64(len(buf)) {
 			b := buf[:min(int64(len(buf)), t.size()-at)]
 			_, _ = r.Read(b) // never fails
-			if t.how == sparse && v != base {
-				for j := 0; j < len(b); j += 64 {
+			for j := 0; v != base && j < len(b); j += 64 {
+				if t.how == every || t.how == runs && pages[(at+int64(j))/page] {
 					b[j]++
 				}
 			}
@@ -170,6 +173,41 @@ func random(i uint64, changed bool) *rand.ChaCha8 {
 	return rand.NewChaCha8(seed)
 }
 
+// pages says which pages of t, tensor i, the new versions change: runs of about
+// 48 pages with about 32 between them at scale 1, where a fine-tuned tensor's
+// changes lie together. nil when it is not changed so.
+func (t tensor) pages(i uint64) []bool {
+	if t.how != runs {
+		return nil
+	}
+	n := t.size() / page
+	unit := min(max(n/150, 1), 8)
+	r := rand.New(rand.NewPCG(i, 60))
+	out := make([]bool, n)
+	for at := int64(0); at < n; {
+		at += min(unit*(2+r.Int64N(5)), n/2)
+		for end := min(at+unit*(3+r.Int64N(7)), n); at < end; at++ {
+			out[at] = true
+		}
+	}
+	return out
+}
+
+// changed returns how many bytes of t, tensor i, pair D ships.
+func (t tensor) changed(i uint64) (n int64) {
+	switch t.how {
+	case whole, every:
+		return t.size()
+	case runs:
+		for _, hit := range t.pages(i) {
+			if hit {
+				n += page
+			}
+		}
+	}
+	return n
+}
+
 // hits are the rows of t that a version changes; nil when there are none.
 func hits(t tensor, scale float64, v variant) map[int64]bool {
 	if t.how != rows || v != scattered {
@@ -195,12 +233,10 @@ func slice(scale float64, n int64) (off, length int64, err error) {
 	}
 	var total, changed, end int64
 	at := int64(len(h))
-	for _, t := range ts {
+	for i, t := range ts {
 		at += t.size()
 		total += t.size()
-		if t.how == whole || t.how == sparse {
-			changed += t.size()
-		}
+		changed += t.changed(uint64(i))
 		if t.how == whole {
 			end = at // the last one: mlp.up, followed by the rest of its block and more
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -225,11 +226,15 @@ func TestBadBytesAreRefusedAndHarmNobody(t *testing.T) {
 }
 
 func TestStopLosesNoRequest(t *testing.T) {
-	s := newStand(t, standConfig{})
-	if err := s.app.SetFault("acme", statsapp.Fault{Kind: statsapp.Delay, DelayMS: 300}); err != nil {
-		t.Fatal(err)
-	}
 	const n = 64
+	arrived, release := make(chan struct{}, n), make(chan struct{})
+	s := newStand(t, standConfig{source: snapshot.Source{Upstreams: []string{startUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" {
+			arrived <- struct{}{}
+			<-release
+		}
+		_, _ = io.WriteString(w, "answer")
+	}))}}})
 	errs := make(chan error, n)
 	for i := range n {
 		c := s.client(i%2 == 0)
@@ -248,10 +253,29 @@ func TestStopLosesNoRequest(t *testing.T) {
 			errs <- err
 		}()
 	}
-	for s.side.proxy.Active() < n { // all of them are in flight
-		time.Sleep(time.Millisecond)
+	for range n { // all of them are in flight
+		<-arrived
 	}
-	if err := s.side.proxy.Drain(t.Context()); err != nil {
+	idle, err := net.Dial("tcp", s.side.Addr()) // its end says that the draining has begun
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(idle, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+	in := bufio.NewReader(idle)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	drained := make(chan error, 1)
+	go func() { drained <- s.side.proxy.Drain(t.Context()) }()
+	if b, err := in.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Fatalf("an idle connection at the draining: %q, %v", b, err)
+	}
+	_ = idle.Close()
+	close(release)
+	if err := <-drained; err != nil {
 		t.Fatal(err)
 	}
 	for range n {

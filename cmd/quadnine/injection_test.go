@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"os"
@@ -25,8 +26,8 @@ func TestNothingIsRoutedToAVersionThatWasTakenBack(t *testing.T) {
 	}
 	var mu sync.Mutex
 	last := make(map[string]time.Time) // guarded by mu
-	dir := t.TempDir()
-	s := newStand(t, standConfig{shards: 2, models: modelsConfig{dir: dir, store: t.TempDir()}, onRouted: func(version string, _ int64) {
+	dir, log := t.TempDir(), newAuditLog(t)
+	s := newStand(t, standConfig{shards: 2, logTo: log, models: modelsConfig{dir: dir, store: t.TempDir()}, onRouted: func(version string, _ int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		last[version] = time.Now()
@@ -54,11 +55,8 @@ func TestNothingIsRoutedToAVersionThatWasTakenBack(t *testing.T) {
 	at := make(map[string]time.Time)
 	for n := uint64(2); n < 2+injections; n++ {
 		dropVersion(t, dir, n, weights{math.NaN(), float64(n)}, canary)
-		refused := s.side.models.loader.Refused(demoModel)
-		for ; refused[n].Reason == ""; refused = s.side.models.loader.Refused(demoModel) {
-			time.Sleep(time.Millisecond)
-		}
-		at["score@"+strconv.FormatUint(n, 10)] = refused[n].At
+		log.await("model.rolled_back", fmt.Sprintf(" from=%d ", n))
+		at["score@"+strconv.FormatUint(n, 10)] = s.side.models.loader.Refused(demoModel)[n].At
 	}
 	stop.Store(true)
 	wg.Wait()

@@ -79,15 +79,19 @@ func TestModelIsRolledBackByHand(t *testing.T) {
 	if page := s.admin("/models"); !regexp.MustCompile(`@2 +refused .*: by hand\n`).MatchString(page) {
 		t.Errorf("/models\n%s", page)
 	}
+	const counted = `quadnine_model_verdicts_total{verdict="rollback"}`
+	if n := sample(t, s.admin("/stats/prometheus"), counted); n != 1 {
+		t.Errorf("%s is %v, want 1", counted, n)
+	}
 	code, out, errs = s.model("ls")
 	if code != exitOK || !regexp.MustCompile(`(?m)^MODEL +VERSION +STATE .*\nscore +1 +active +100 % .*\nscore +2 +refused.* by hand\n`).MatchString(out) {
 		t.Errorf("ls: exit %d %q\n%s", code, errs, out)
 	}
-	code, out, errs = s.model("ls", "-o", "json")
+	code, out, errs = s.model("ls", "--format", "json")
 	var list modelList
 	if err := json.Unmarshal([]byte(out), &list); code != exitOK || err != nil || len(list.Models) != 1 ||
 		len(list.Models[0].Refused) != 1 || list.Models[0].Refused[0].Reason != "by hand" {
-		t.Errorf("ls -o json: exit %d %q %v\n%s", code, errs, err, out)
+		t.Errorf("ls --format json: exit %d %q %v\n%s", code, errs, err, out)
 	}
 	for version, says := range map[string]string{"2": "it was taken back already: by hand", "1": "no other version is mapped to answer instead"} {
 		if code, _, errs := s.model("rollback", "score", version); code != exitFailure || !strings.Contains(errs, says) {
@@ -95,6 +99,9 @@ func TestModelIsRolledBackByHand(t *testing.T) {
 		}
 	}
 	answers("score@1")
+	if n := sample(t, s.admin("/stats/prometheus"), counted); n != 1 {
+		t.Errorf("after two that were refused %s is %v, want 1", counted, n)
+	}
 }
 
 func TestModelAdminSaysWhatIsMissing(t *testing.T) {
@@ -121,7 +128,7 @@ func TestModelAdminSaysWhatIsMissing(t *testing.T) {
 		{[]string{"ls", "--admin", closed}, exitFailure, "is a sidecar running with --admin " + closed},
 		{[]string{"rollback", "score", "2", "--admin", closed}, exitFailure, "is a sidecar running with --admin " + closed},
 		{[]string{"ls", "--admin", "nine"}, exitUsage, `--admin "nine": want host:port`},
-		{[]string{"ls", "-o", "yaml"}, exitUsage, `-o "yaml": use text or json`},
+		{[]string{"ls", "--format", "yaml"}, exitUsage, `--format "yaml": use text or json`},
 		{[]string{"ls", "score"}, exitUsage, "see quadnine model ls --help"},
 	} {
 		var out, errs bytes.Buffer

@@ -13,8 +13,11 @@ import (
 func newModelKeygen() *cobra.Command {
 	var out string
 	c := &cobra.Command{
-		Use:     "keygen",
-		Short:   "Make a key pair for signing drops: FILE is secret, FILE.pub goes to the sidecars",
+		Use:   "keygen",
+		Short: "Make a key pair for signing drops: FILE is secret, FILE.pub goes to the sidecars",
+		Long: `Make an Ed25519 key pair. What pack --key signs is the whole drop: the bytes of the
+version and everything that the manifest says, so a sidecar with --model-key
+refuses a drop of which anything was changed.`,
 		Example: "  quadnine model keygen -o ship.key",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

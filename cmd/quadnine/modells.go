@@ -30,11 +30,11 @@ func newModelLs() *cobra.Command {
 		Use:   "ls",
 		Short: "List the models of a running sidecar, their versions, and what was refused or quarantined",
 		Example: `  quadnine model ls
-  quadnine model ls --admin 127.0.0.1:9901 -o json`,
+  quadnine model ls --admin 127.0.0.1:9901 --format json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != "text" && format != "json" {
-				return usage(fmt.Errorf("-o %q: use text or json", string(format)))
+				return usage(fmt.Errorf("--format %q: use text or json", string(format)))
 			}
 			status, body, err := admin.ask(cmd.Context(), http.MethodGet, "/models?format=json")
 			if err != nil {
@@ -51,7 +51,7 @@ func newModelLs() *cobra.Command {
 		},
 	}
 	admin.flag(c)
-	c.Flags().StringVarP((*string)(&format), "output", "o", "text", "how the list is printed: text or json")
+	c.Flags().StringVar((*string)(&format), "format", "text", "how the list is printed: text or json")
 	return c
 }
 

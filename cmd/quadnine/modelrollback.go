@@ -70,13 +70,7 @@ func (a *models) rollback(ctx context.Context, model string, version uint64, rea
 	case errors.Is(err, loader.ErrNoStandby):
 		return fmt.Errorf("%w: no other version is mapped to answer instead: drop a good one with a higher number", console.ErrState)
 	}
-	// It is out of use, whether that could be stored or not.
-	a.mu.Lock()
-	if bad := a.versions[fmt.Sprintf("%s@%d", model, version)]; bad != nil {
-		bad.SetRefused(true) // answers under way leave without its number
-	}
-	a.mu.Unlock()
-	if err != nil {
+	if err != nil { // the switch was made all the same
 		return fmt.Errorf("it is out of use, but may come back after a restart, for the refusal is not stored: %w", err)
 	}
 	return nil

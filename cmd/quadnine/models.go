@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quadnine/quadnine"
 	"github.com/quadnine/quadnine/loader"
@@ -39,22 +41,24 @@ type models struct {
 	registry *telemetry.Registry // one that nobody reads without instrument
 	tracer   *telemetry.Tracer   // nil: no spans
 
-	mu       sync.Mutex
-	versions map[string]*proxy.ModelVersion          // guarded by mu; by "score@2"
+	mu       sync.Mutex                              // held by who replaces byMetric or routed
 	byMetric atomic.Pointer[map[string]*proxy.Model] // replaced as a whole under mu
 	routed   atomic.Pointer[proxy.Model]             // accompanies every request; nil: none
 	trials   atomic.Pointer[map[string]*trial]       // by model; replaced as a whole by the loader's goroutine
 }
 
-// trial is a canary and the active version that it is compared with.
+// trial is a canary and the active version that it is compared with. Its
+// evidence is shown until the model's next one begins.
 type trial struct {
 	canary, active uint64
 	judge          *policy.Judge
+	over           atomic.Bool            // one of the two was promoted or taken back: nothing more is to be said
+	promoted       atomic.Pointer[string] // the evidence that the canary was promoted on; nil until then
 }
 
 // newModels returns models without any. open brings them in.
 func newModels(log *slog.Logger) *models {
-	a := &models{log: log, registry: telemetry.NewRegistry(), versions: make(map[string]*proxy.ModelVersion)}
+	a := &models{log: log, registry: telemetry.NewRegistry()}
 	a.byMetric.Store(&map[string]*proxy.Model{})
 	a.trials.Store(&map[string]*trial{})
 	return a
@@ -72,7 +76,9 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 		}
 		cfg.store = filepath.Join(cache, "quadnine", "models")
 	}
-	o := loader.Options{Store: cfg.store, Mode: loader.Mode(cfg.ingest), Judge: a, Prepare: a.prepare}
+	o := loader.Options{
+		Store: cfg.store, Mode: loader.Mode(cfg.ingest), Judge: a, Prepare: a.prepare, Refuse: refuse, TakenBack: a.takenBack,
+	}
 	for _, file := range cfg.keys {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -125,27 +131,41 @@ func (a *models) prepare(w loader.View) (any, error) {
 		v.NotFinite = func(err error) bool { return errors.Is(err, model.ErrNotFinite) }
 		m.Embedded = true
 	}
+	metric := ""
+	if m.Embedded {
+		metric = info.Eval.Metric
+	}
+	return v, a.introduce(m, metric)
+}
+
+// introduce has requests find m: those for metric, or when it has none all that
+// no other model answers. What a model answers is the same for all of its
+// versions, for requests find the model before they find the version.
+func (a *models) introduce(m *proxy.Model, metric string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.versions[v.Name] = v
-	if !m.Embedded {
-		if have := a.routed.Load(); have != nil && have.Name != m.Name {
-			return nil, fmt.Errorf("model %s accompanies every request already: a second model without eval has no requests of its own", have.Name)
+	old, routed := *a.byMetric.Load(), a.routed.Load()
+	for answers, have := range old {
+		switch {
+		case have.Name == m.Name && answers != metric:
+			return fmt.Errorf("model %s answers metric %s, this version %s: give it a model of its own", m.Name, answers, cmp.Or(metric, "none, for its manifest has no eval"))
+		case have.Name != m.Name && answers == metric:
+			return fmt.Errorf("metric %s is answered by model %s already", metric, have.Name)
 		}
+	}
+	switch {
+	case routed != nil && routed.Name == m.Name && m.Embedded:
+		return fmt.Errorf("model %s accompanies requests, this version answers metric %s: give it a model of its own", m.Name, metric)
+	case routed != nil && routed.Name != m.Name && !m.Embedded:
+		return fmt.Errorf("model %s accompanies every request already: a second model without eval has no requests of its own", routed.Name)
+	case !m.Embedded:
 		a.routed.CompareAndSwap(nil, m)
-		return v, nil
+	case old[metric] == nil:
+		next := maps.Clone(old)
+		next[metric] = m
+		a.byMetric.Store(&next)
 	}
-	old := *a.byMetric.Load()
-	if have := old[info.Eval.Metric]; have != nil {
-		if have.Name != m.Name {
-			return nil, fmt.Errorf("metric %s is answered by model %s already", info.Eval.Metric, have.Name)
-		}
-		return v, nil
-	}
-	next := maps.Clone(old)
-	next[info.Eval.Metric] = m
-	a.byMetric.Store(&next)
-	return v, nil
+	return nil
 }
 
 // salt makes two models draw different callers, alike on every node.
@@ -171,7 +191,7 @@ func (a *models) lease(m *proxy.Model, l loader.Lease) proxy.Lease {
 		return proxy.Lease{}
 	}
 	out := proxy.Lease{Version: v, Canary: l.Role() == loader.Canary, Hold: l.Version()}
-	if t := (*a.trials.Load())[m.Name]; t != nil && (v.Number == t.canary || v.Number == t.active) {
+	if t := (*a.trials.Load())[m.Name]; t != nil && !t.over.Load() && (v.Number == t.canary || v.Number == t.active) {
 		out.Trial = t.judge
 	}
 	return out
@@ -201,22 +221,21 @@ func (a *models) Pin(m *proxy.Model, number uint64) (proxy.Lease, proxy.PinResul
 
 // Other implements proxy.Models.
 func (a *models) Other(m *proxy.Model, number uint64) (proxy.Lease, bool) {
-	for _, s := range a.loader.Versions(m.Name) {
-		if s.Number == number || s.State != loader.Active && s.State != loader.Standby {
-			continue
-		}
-		if l, err := a.loader.AcquireVersion(m.Name, s.Number); err == nil {
-			if out := a.lease(m, l); out.Version != nil {
-				return out, true
-			}
-		}
+	l, err := a.loader.AcquireOther(m.Name, number)
+	if err != nil {
+		return proxy.Lease{}, false
 	}
-	return proxy.Lease{}, false
+	out := a.lease(m, l)
+	return out, out.Version != nil
 }
 
 // TakeBack implements proxy.Models.
 func (a *models) TakeBack(m *proxy.Model, number uint64, e policy.Evidence) (uint64, error) {
-	return a.loader.TakeBack(m.Name, number, e.String())
+	to, err := a.loader.TakeBack(m.Name, number, e.String())
+	if err == nil {
+		a.end(m.Name, number)
+	}
+	return to, err
 }
 
 // Verdict implements loader.Judge: it is asked every 100 ms while there is a
@@ -236,38 +255,60 @@ func (a *models) Verdict(canary, active *loader.Info) (loader.Verdict, string) {
 			a.registry.Count(telemetry.ModelPromoted, 1)
 			a.log.Info("canary promoted", "model", canary.Model, "version", canary.Number, "evidence", e.String())
 		}
-		return loader.Promote, e.String()
-	case policy.Rollback:
-		a.mu.Lock()
-		if bad := a.versions[canary.String()]; bad != nil {
-			bad.SetRefused(true) // before the swap: no answer leaves with its number
-		}
-		a.mu.Unlock()
-		if e.First {
-			a.registry.Count(telemetry.ModelTakenBack, 1)
-			proxy.TakenBack{Model: canary.Model, From: canary.Number, To: active.Number, Evidence: e}.Log(a.log)
-		}
+		why := e.String()
+		t.promoted.Store(&why)
+		t.over.Store(true)
+		return loader.Promote, why
+	case policy.Rollback: // also when a request found it and could not act on it
 		return loader.Rollback, e.String()
 	default:
 		return loader.Hold, e.Expect()
 	}
 }
 
+// refuse marks a version before it is out of use: no answer leaves with its
+// number.
+func refuse(prepared any) {
+	if v, ok := prepared.(*proxy.ModelVersion); ok {
+		v.SetRefused(true)
+	}
+}
+
+// takenBack counts and audits the rollbacks that no request's shard has made.
+func (a *models) takenBack(bad, to *loader.Info, reason string, judged bool) {
+	a.end(bad.Model, bad.Number)
+	a.registry.Count(telemetry.ModelTakenBack, 1)
+	if judged {
+		if e, ok := a.trial(bad.Model, bad.Number); ok {
+			proxy.TakenBack{Model: bad.Model, From: bad.Number, To: to.Number, Evidence: e}.Log(a.log)
+			return
+		}
+	}
+	a.log.Warn("version taken back", "model", bad.Model, "from", bad.Number, "to", to.Number, "rollback", "swapped", "judged", judged, "reason", reason)
+}
+
 // begin puts a canary on trial.
 func (a *models) begin(canary, active *loader.Info) (*trial, error) {
 	cfg := policy.DefaultJudgeConfig()
-	cfg.PromoteAfter = max(canary.Canary.PromoteAfter, 0)
+	cfg.PromoteAfter = max(canary.Canary.PromoteAfter, time.Millisecond) // a manifest may say 0s: the judge's least
 	cfg.MinRequests = int(min(max(canary.Canary.MinRequests, 1), 1<<30))
 	judge, err := policy.NewJudge(cfg, a.now())
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{canary.Number, active.Number, judge}
+	t := &trial{canary: canary.Number, active: active.Number, judge: judge}
 	old := *a.trials.Load()
 	next := maps.Clone(old)
 	next[canary.Model] = t
 	a.trials.Store(&next)
 	return t, nil
+}
+
+// end ends the trial that a version is part of, once it was taken back.
+func (a *models) end(name string, number uint64) {
+	if t := (*a.trials.Load())[name]; t != nil && (t.canary == number || t.active == number) {
+		t.over.Store(true)
+	}
 }
 
 // trial returns the evidence of the trial that a model's canary is on. It never

@@ -5,17 +5,22 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quadnine/quadnine"
 	"github.com/quadnine/quadnine/examples/statsapp"
+	"github.com/quadnine/quadnine/loader"
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/proxy"
 )
 
 // weights is a model of the kind "ratio": score = scale·(uv/pv) + bias.
@@ -138,6 +143,12 @@ func TestModelIsDroppedTriedPromotedAndTakenBack(t *testing.T) {
 	if seen["score@1"] == 0 || seen["score@2"] == 0 {
 		t.Fatalf("during the trial: %v, want both", seen)
 	}
+	if page := s.admin("/explain?tenant=acme&metric=score"); !strings.Contains(page, "score@2 was promoted: ") {
+		t.Errorf("after the promotion /explain does not say why:\n%s", page)
+	}
+	if page := s.admin("/models"); !strings.Contains(page, "verdict=promote why=passed") {
+		t.Errorf("/models does not say why it was promoted:\n%s", page)
+	}
 
 	// A version whose answers are no numbers goes back by itself; nobody sees one.
 	dropVersion(t, dir, 3, weights{math.NaN(), 1}, quick)
@@ -154,6 +165,76 @@ func TestModelIsDroppedTriedPromotedAndTakenBack(t *testing.T) {
 	}
 	if page := s.admin("/models"); !strings.Contains(page, "not finite") && !strings.Contains(page, "non-finite") {
 		t.Fatalf("/models does not say why:\n%s", page)
+	}
+}
+
+// Requests find the model before the version, so all of its versions answer the
+// same metric.
+func TestVersionForAnotherMetricIsQuarantined(t *testing.T) {
+	a := newModels(slog.New(slog.DiscardHandler))
+	embedded := func(name string) *proxy.Model { return &proxy.Model{Name: name, Embedded: true} }
+	for _, step := range []struct {
+		model  *proxy.Model
+		metric string
+		want   string // in the error; "" is none
+	}{
+		{embedded("score"), "score", ""},
+		{embedded("score"), "score", ""},
+		{embedded("score"), "uv", "model score answers metric score, this version uv: give it a model of its own"},
+		{&proxy.Model{Name: "score"}, "", "model score answers metric score, this version none, for its manifest has no eval"},
+		{embedded("other"), "score", "metric score is answered by model score already"},
+		{&proxy.Model{Name: "routed"}, "", ""},
+		{&proxy.Model{Name: "routed"}, "", ""},
+		{embedded("routed"), "pv", "model routed accompanies requests, this version answers metric pv"},
+		{&proxy.Model{Name: "second"}, "", "model routed accompanies every request already"},
+	} {
+		err := a.introduce(step.model, step.metric)
+		if step.want == "" && err != nil || step.want != "" && (err == nil || !strings.Contains(err.Error(), step.want)) {
+			t.Errorf("%s for %q: %v, want %q", step.model.Name, step.metric, err, step.want)
+		}
+	}
+	for metric, want := range map[string]string{"score": "score", "uv": "routed", "pv": "routed"} {
+		if m := a.For(quadnine.Key{Tenant: "t", Metric: metric}); m == nil || m.Name != want {
+			t.Errorf("%s is answered by %v, want %s", metric, m, want)
+		}
+	}
+}
+
+// A trial can begin with all that a manifest's canary may say.
+func TestTrialBeginsWithTheLeastOfAManifest(t *testing.T) {
+	a := newModels(slog.New(slog.DiscardHandler))
+	a.now = func() int64 { return 1 }
+	for _, c := range []delta.Canary{{Weight: 5}, delta.DefaultCanary, {PromoteAfter: 720 * time.Hour, MinRequests: 1<<53 - 1}} {
+		canary := &loader.Info{Model: "score", Number: 2, Canary: c}
+		if v, why := a.Verdict(canary, &loader.Info{Model: "score", Number: 1}); v != loader.Hold {
+			t.Errorf("%+v: %v, %s", c, v, why)
+		}
+	}
+}
+
+// A delta whose base is missing says so where people look.
+func TestWaitingDropIsShown(t *testing.T) {
+	dir := t.TempDir()
+	s := newStand(t, standConfig{models: modelsConfig{dir: dir, store: t.TempDir()}})
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	p := delta.Pack{Manifest: delta.Manifest{Model: "score", Version: 3, SchemaVersion: 1}}
+	old, next := bytes.NewReader(weights{1, 1}.file(t)), bytes.NewReader(weights{2, 1}.file(t))
+	if _, _, err := p.Delta(t.Context(), root, 2, old, next, false); err != nil {
+		t.Fatal(err)
+	}
+	for !s.modelState(3, "waiting") {
+		runtime.Gosched()
+	}
+	const why = "base missing: score@2 with root "
+	if page := s.admin("/models"); !strings.Contains(page, why) {
+		t.Errorf("/models\n%s", page)
+	}
+	if code, out, errs := s.model("ls"); code != exitOK || !strings.Contains(out, why) {
+		t.Errorf("ls: exit %d %q\n%s", code, errs, out)
 	}
 }
 

@@ -246,6 +246,29 @@ func TestReloadsAreLoggedWithTheirTraceAndCountedOnce(t *testing.T) {
 	}
 }
 
+// A rollback that a request found, and whose switch failed there, is counted and
+// audited when the loader makes it.
+func TestRollbackThatARequestCouldNotMakeIsCounted(t *testing.T) {
+	dir := t.TempDir()
+	a, tel, j := following(t, dir)
+	never := delta.Canary{Weight: 50, PromoteAfter: time.Hour, MinRequests: 20}
+	dropVersion(t, dir, 1, weights{2, 1}, never)
+	j.until(t, string(loader.EventActive), 1)
+	dropVersion(t, dir, 2, weights{3, 1}, never)
+	judge := tried(t, a, 2)
+	// The request's part, and the loader's look cannot come between.
+	judge.NotFinite(policy.SideCanary)
+	_, e := judge.Verdict(a.now())
+	records := j.until(t, string(loader.EventUnloadSuccess), 2)
+	audit := about(t, records, "version taken back", "from", 2)
+	if audit["to"] != 1.0 || audit["rollback"] != "swapped" || audit["breaker"] != "open" || audit["why"] != "non-finite" {
+		t.Errorf("audited as %v (First was the request's: %v)", audit, e.First)
+	}
+	if n := tel.Registry.Total(telemetry.ModelTakenBack); n != 1 {
+		t.Errorf("%d counted, want 1", n)
+	}
+}
+
 func TestRevokedLeasesAreTold(t *testing.T) {
 	j := &journal{records: make(chan map[string]any, 1)}
 	a := newModels(slog.New(slog.NewJSONHandler(j, nil)))

@@ -23,8 +23,8 @@ func newModelVerify() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify DROP|DELTA|SAFETENSORS",
 		Short: "Check every digest, bound and signature (exit 3 when one falls short)",
-		Long: `Check a drop (sizes, digests, the delta, with --key the signature), a delta or a
-version. With --base the whole target is proved, too.`,
+		Long: `Check a drop (sizes, digests, the delta; with --key the signature, which covers
+the files and all that the manifest says), a delta or a version. With --base the whole target is proved, too.`,
 		Example: `  quadnine model verify models/score-v2 --base v1.safetensors --key ship.key.pub
   quadnine model verify v2.qd`,
 		Args: cobra.ExactArgs(1),

@@ -17,6 +17,12 @@ func (a *models) views() iter.Seq[console.Model] {
 		for _, q := range a.loader.Quarantined() {
 			drops[q.Model] = append(drops[q.Model], console.Quarantine{Drop: q.Drop, Reason: q.Reason})
 		}
+		waiting := make(map[string][]console.Version)
+		for _, q := range a.loader.Waiting() {
+			waiting[q.Model] = append(waiting[q.Model], console.Version{
+				Number: q.Version, State: "waiting", Since: q.Since, Expect: "drop " + q.Drop + ": " + cmp.Or(q.Reason, "its turn comes when the one before it is decided"),
+			})
+		}
 		metrics := make(map[string]string)
 		for metric, m := range *a.byMetric.Load() {
 			metrics[m.Name] = metric
@@ -32,7 +38,7 @@ func (a *models) views() iter.Seq[console.Model] {
 			if m.Metric != "" {
 				m.Mode = "embedded"
 			}
-			m.Versions = a.versionViews(name)
+			m.Versions = append(a.versionViews(name), waiting[name]...)
 			for n, r := range a.loader.Refused(name) {
 				m.Refused = append(m.Refused, console.Refused{Number: n, Reason: r.Reason, At: r.At})
 			}
@@ -62,6 +68,20 @@ func (a *models) versionViews(name string) []console.Version {
 		out = append(out, v)
 	}
 	return out
+}
+
+// lastPromoted returns the version of a model that was promoted last since the
+// start, and on what evidence.
+func (a *models) lastPromoted(name string) (number uint64, evidence string, ok bool) {
+	t := (*a.trials.Load())[name]
+	if t == nil {
+		return 0, "", false
+	}
+	why := t.promoted.Load()
+	if why == nil {
+		return 0, "", false
+	}
+	return t.canary, *why, true
 }
 
 // lastRefused returns the newest version of a model that was taken back, and why.

@@ -103,7 +103,9 @@ func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Expla
 	if m := e.Model; m != nil {
 		because := "no canary is on trial"
 		if m.Trial != nil {
-			because = m.Trial.Expect()
+			because = m.Trial.String() + "; " + m.Trial.Expect()
+		} else if n, evidence, ok := s.models.lastPromoted(m.Model); ok {
+			because = fmt.Sprintf("%s@%d was promoted: %s", m.Model, n, evidence)
 		}
 		if n, r, ok := s.models.lastRefused(m.Model); ok {
 			because += fmt.Sprintf("; %s@%d was taken back: %s", m.Model, n, r)

@@ -49,6 +49,20 @@
 // 4096. A tensor that begins or ends within a page becomes several entries of its
 // name: the edges, shorter than a page, are REF or WHOLE.
 //
+// # The signature
+//
+// A drop is signed with Ed25519 over one root, see Manifest.SignedRoot: the roots
+// of base, payload, table and target, and the manifest in its canonical form, so
+// that nothing with an effect can be changed, added or left out, neither bytes
+// nor eval, canary, required_env, schema_version, paths and sizes. Model and
+// version are part of it: a signature is good for one version of one model.
+//
+// The canonical manifest is the manifest's JSON without the member signature, in
+// the form of RFC 8785: no spaces, members sorted, one way to write each number
+// and string. An empty required_env and an empty sha256 are left out; a canary
+// that is there has all three members, with their defaults where the text has
+// none, and promote_after as time.Duration prints it (90s is "1m30s").
+//
 // # Concurrency
 //
 // Values are plain and safe to read from any goroutine once built. Functions

@@ -1,7 +1,6 @@
 package delta
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -114,14 +113,15 @@ func (m *Manifest) Marshal() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-const signedDomain = "quadnine.signed.v1\x00"
+const signedDomain = "quadnine.signed.v2\x00"
 
 // SignedRoot is what the signature is over: BLAKE3-256 of
 //
-//	"quadnine.signed.v1\0" ‖ model ‖ 0 ‖ version ‖ base root ‖ payload root ‖ table root ‖ target root
+//	"quadnine.signed.v2\0" ‖ base root ‖ payload root ‖ table root ‖ target root ‖ canonical manifest
 //
-// h is the header of the drop's delta, whose base and target must be the
-// manifest's; nil when there is none: the first three roots are then zero.
+// The package comment says what the canonical manifest is. h is the header of
+// the drop's delta, whose base and target must be the manifest's; nil when there
+// is none: the first three roots are then zero.
 func (m *Manifest) SignedRoot(h *Header) (Root, error) {
 	if (h == nil) != (m.Base == nil) {
 		return Root{}, fmt.Errorf("a manifest with a base is signed with its delta's header, one without is not: has base %t, header %t", m.Base != nil, h != nil)
@@ -133,13 +133,15 @@ func (m *Manifest) SignedRoot(h *Header) (Root, error) {
 		}
 		base, payload, table = h.BaseRoot, h.PayloadRoot, h.TableRoot
 	}
-	b := append([]byte(signedDomain), m.Model...)
-	b = append(b, 0)
-	b = binary.LittleEndian.AppendUint64(b, m.Version)
+	text, err := m.canonical()
+	if err != nil {
+		return Root{}, err
+	}
+	b := []byte(signedDomain)
 	for _, r := range []Root{base, payload, table, m.TargetRoot} {
 		b = append(b, r[:]...)
 	}
-	return blake3.Sum256(b), nil
+	return blake3.Sum256(append(b, text...)), nil
 }
 
 // CheckHeader reports whether a delta belongs to the manifest: same base, same

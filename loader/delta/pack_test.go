@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func openRoot(t *testing.T, dir string) *os.Root {
@@ -259,17 +261,25 @@ func TestKeyFiles(t *testing.T) {
 
 // What the signature is over, so that a change of the definition is noticed.
 func TestSignedRootIsAsDefined(t *testing.T) {
-	m := Manifest{Model: "m", Version: 0x0102, TargetRoot: Root{4}, Base: &Base{1, Root{1}}}
+	m := Manifest{
+		Model: "m", Version: 0x0102, SchemaVersion: 1, TargetRoot: Root{4}, Base: &Base{1, Root{1}}, Files: []File{}, Signature: &Signature{KeyID: "k"},
+		Eval:   &Eval{Kind: EvalRatio, Metric: "é<\u2028", Input: map[string]Input{"\U0001f600": {"x\x01\n"}, "\uffee": {"\"\\/\x7f"}}, Weights: map[string]string{}},
+		Canary: &Canary{Weight: math.Copysign(0, -1), PromoteAfter: 90 * time.Second, MinRequests: 1e15},
+	}
 	h := Header{BaseRoot: Root{1}, PayloadRoot: Root{2}, TableRoot: Root{3}, TargetRoot: Root{4}}
 	got, err := m.SignedRoot(&h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := []byte("quadnine.signed.v1\x00m\x00\x02\x01\x00\x00\x00\x00\x00\x00")
+	text := []byte("quadnine.signed.v2\x00")
 	for i := range byte(4) {
 		r := Root{i + 1}
 		text = append(text, r[:]...)
 	}
+	root := func(first string) string { return `"b3:` + first + strings.Repeat("0", 62) + `"` }
+	text = append(text, `{"base":{"root":`+root("01")+`,"version":1},"canary":{"min_requests":1000000000000000,"promote_after":"1m30s","weight":0},`+
+		`"eval":{"input":{"`+"\U0001f600"+`":{"metric":"x\u0001\n"},"`+"\uffee"+`":{"metric":"\"\\/`+"\x7f"+`"}},"kind":"ratio","metric":"é<`+"\u2028"+`","weights":{}},`+
+		`"files":[],"model":"m","schema_version":1,"target_root":`+root("04")+`,"version":258}`...)
 	if want := leaf(text); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}

@@ -155,7 +155,7 @@ func VerifySignature(keys []*PublicKey, s *Signature, root Root) error {
 			continue
 		}
 		if !ed25519.Verify(k.key, root[:], s.Ed25519) {
-			return fmt.Errorf("%w: key %s did not sign root %s: the drop was changed after it was signed, or the signature is another drop's", ErrBadSignature, k.ID, root.Short())
+			return fmt.Errorf("%w: key %s did not sign root %s: the drop or its manifest was changed after it was signed, or the signature is another drop's; pack and sign it again", ErrBadSignature, k.ID, root.Short())
 		}
 		return nil
 	}
