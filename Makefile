@@ -15,7 +15,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quadnine
 MODULES := . $(if $(filter Linux,$(shell uname -s)),bench conformance)
 TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 
-.PHONY: help build test race fuzz lint fmt check generate conformance soak bench deps image
+.PHONY: help build test race fuzz lint fmt check generate conformance judge soak bench deps image
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -53,12 +53,16 @@ generate: ## write generated files anew (protoc comes from make deps)
 	GO='$(GO)' tools/generate
 
 conformance: ## real clients, servers and specifications against the built binary (needs make deps)
-	cd conformance && $(GO) test -v -count=1 -timeout 20m ./...
+	cd conformance && $(GO) test -v -p 1 -count=1 -timeout 20m ./...
+
+judge: ## Envoy Gateway starts and drives quadnine (installs it into the cache on first use: minutes)
+	GO='$(GO)' CACHE='$(CACHE)' tools/judge
+	cd conformance && QUADNINE_JUDGE=1 $(GO) test -v -count=1 -timeout 10m ./judge
 
 soak: ## conformance with every loop at full length (needs make deps; about an hour)
 	QUADNINE_KILLS=100 $(GO) test -count=1 -run Kill ./loader
 	QUADNINE_INJECTIONS=1000 $(GO) test -count=1 -timeout 30m -run NothingIsRouted ./cmd/quadnine
-	cd conformance && QUADNINE_SOAK=1 $(GO) test -v -count=1 -timeout 120m ./...
+	cd conformance && QUADNINE_SOAK=1 $(GO) test -v -p 1 -count=1 -timeout 120m ./...
 
 bench: ## CPU a request beside the rivals, then what a model version costs to bring in (needs make deps and two CPUs)
 	cd bench && $(GO) run . $(BENCHFLAGS)

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// page is one path of the console.
+// page is one path of the console. serve is nil where the path is only listed: it
+// takes a POST.
 type page struct {
 	path, help string
 	serve      http.HandlerFunc
@@ -21,7 +22,9 @@ func New(v Views) http.Handler {
 	pages := pagesOf(&v)
 	mux := http.NewServeMux()
 	for _, p := range pages {
-		mux.HandleFunc(p.path, p.serve)
+		if p.serve != nil {
+			mux.HandleFunc(p.path, p.serve)
+		}
 	}
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { index(text(w, http.StatusOK), pages) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -33,6 +36,15 @@ func New(v Views) http.Handler {
 	root.Handle("/", readOnly(mux))
 	if v.Rollback != nil {
 		root.HandleFunc(rollbackPath, v.rollback)
+	}
+	if v.XDS != nil && v.XDS.Validate != nil {
+		root.HandleFunc("/xds/validate", action(v.XDS.validate))
+	}
+	if v.XDS != nil && v.XDS.SetRuntime != nil {
+		root.HandleFunc("/runtime_modify", action(v.XDS.setRuntime))
+	}
+	for path, do := range v.Control.actions() {
+		root.HandleFunc(path, action(do))
 	}
 	return root
 }
@@ -59,8 +71,29 @@ func pagesOf(v *Views) []page {
 	if v.Explain != nil {
 		pages = append(pages, page{"/explain", "what a query would get now, and why; ?tenant= ?metric= ?format=text|json", v.explain})
 	}
+	if v.Listeners != nil {
+		pages = append(pages, page{"/listeners", "addresses that requests are taken on; ?format=text|json|jsonl", v.listeners})
+	}
+	if v.XDS != nil {
+		pages = append(pages, v.XDS.pages()...)
+	}
 	if v.Info != nil {
 		pages = append(pages, page{"/server_info", "version, role, addresses, uptime (JSON)", v.info})
+	}
+	if v.XDS != nil && v.XDS.Validate != nil {
+		pages = append(pages, page{"/xds/validate", "POST a bootstrap or a DiscoveryResponse (YAML or JSON): would it be accepted?", nil})
+	}
+	if v.XDS != nil && v.XDS.SetRuntime != nil {
+		pages = append(pages, page{"/runtime_modify", "POST ?key=value: changes values of the runtime's admin_layer; an empty value takes a key out", nil})
+	}
+	if v.Control.FailHealth != nil {
+		pages = append(pages, page{"/healthcheck/fail", "POST: health checks fail from now on; /healthcheck/ok ends it", nil})
+	}
+	if v.Control.DrainListeners != nil {
+		pages = append(pages, page{"/drain_listeners", "POST: take no new connections; ?graceful asks callers to leave first, for the drain time; with &skip_exit it only asks", nil})
+	}
+	if v.Control.Quit != nil {
+		pages = append(pages, page{"/quitquitquit", "POST: drain and end the process", nil})
 	}
 	return pages
 }
@@ -97,7 +130,13 @@ func (v *Views) ready(w http.ResponseWriter, _ *http.Request) {
 	if state != Live {
 		status = http.StatusServiceUnavailable
 	}
-	_, _ = fmt.Fprintln(text(w, status), state)
+	out := text(w, status)
+	_, _ = fmt.Fprintln(out, state)
+	if v.Note != nil {
+		if note := v.Note(); note != "" {
+			_, _ = fmt.Fprintln(out, note)
+		}
+	}
 }
 
 // serverInfo is Info and what the console knows by itself.

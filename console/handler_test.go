@@ -23,10 +23,10 @@ func sample() Views {
 		Metrics: telemetry.NewRegistry().Handler(),
 		Clusters: func() iter.Seq[Cluster] {
 			return slices.Values([]Cluster{
-				{Name: "stats", Breaker: "closed", Endpoints: []Endpoint{
+				{Name: "stats", Breaker: "closed", ViaAPI: true, Default: &Limits{1024, 16, 32, 3, 2, 1, 3, 7}, Endpoints: []Endpoint{
 					{
 						Address: "10.0.0.1:8080", Hostname: "stats.local", Protocol: "h2", Healthy: true, Weight: 1, Connections: 2,
-						ActiveRequests: 3, ConnectFailures: 4, TotalConnects: 6, Requests: 1000, Errors: 5,
+						ActiveRequests: 3, ConnectFailures: 4, TotalConnects: 6, Requests: 1000, Errors: 5, Successes: 990, Zone: "a", Priority: 1,
 					},
 					{Address: "10.0.0.2:8080", Protocol: "http/1.1", Why: "connect-failed", Weight: 1},
 					{Address: "10.0.0.3:8080", Protocol: "unknown", Weight: 1},

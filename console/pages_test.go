@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,15 +19,30 @@ import (
 
 func TestClustersInEnvoysForm(t *testing.T) {
 	want := `stats::breaker::closed
+stats::default_priority::max_connections::1024
+stats::default_priority::max_pending_requests::16
+stats::default_priority::max_requests::32
+stats::default_priority::max_retries::3
+stats::default_priority::cx_open::2
+stats::default_priority::rq_pending::1
+stats::default_priority::rq_open::3
+stats::default_priority::rq_overflow::7
+stats::added_via_api::true
 stats::10.0.0.1:8080::cx_active::2
 stats::10.0.0.1:8080::cx_connect_fail::4
 stats::10.0.0.1:8080::cx_total::6
 stats::10.0.0.1:8080::rq_active::3
 stats::10.0.0.1:8080::rq_error::5
+stats::10.0.0.1:8080::rq_success::990
+stats::10.0.0.1:8080::rq_timeout::0
 stats::10.0.0.1:8080::rq_total::1000
 stats::10.0.0.1:8080::hostname::stats.local
 stats::10.0.0.1:8080::health_flags::healthy
 stats::10.0.0.1:8080::weight::1
+stats::10.0.0.1:8080::region::
+stats::10.0.0.1:8080::zone::a
+stats::10.0.0.1:8080::sub_zone::
+stats::10.0.0.1:8080::priority::1
 stats::10.0.0.1:8080::protocol::h2
 stats::10.0.0.2:8080::cx_active::0
 `
@@ -52,7 +68,7 @@ func TestDumpsAsJSON(t *testing.T) {
 	}
 	want := slices.Collect(sample().Clusters())
 	want[1].Endpoints = []Endpoint{}
-	if fmt.Sprint(clusters.Clusters) != fmt.Sprint(want) || strings.Contains(body, "null") {
+	if !reflect.DeepEqual(clusters.Clusters, want) || strings.Contains(body, "null") {
 		t.Errorf("got  %v\nwant %v", clusters.Clusters, want)
 	}
 	var breakers struct{ Breakers []Breaker }
@@ -73,8 +89,8 @@ func TestJSONNamesAreStable(t *testing.T) {
 	for target, want := range map[string]string{
 		"/breakers?format=jsonl&metric=latency": `{"tenant":"t-7","metric":"latency","state":"open","failures":4,"threshold":3,"window_s":60,"retry_after_s":12.5,"reason":"upstream-5xx"}` + "\n",
 		"/breakers?format=jsonl&metric=pv":      `{"tenant":"t-7","metric":"pv","state":"closed","failures":1,"threshold":3,"window_s":60}` + "\n",
-		"/clusters?format=jsonl": `{"name":"stats","breaker":"closed","endpoints":[` +
-			`{"address":"10.0.0.1:8080","hostname":"stats.local","protocol":"h2","healthy":true,"weight":1,"connections":2,"active_requests":3,"connect_failures":4,"total_connects":6,"requests":1000,"errors":5},` +
+		"/clusters?format=jsonl": `{"name":"stats","breaker":"closed","default_priority":{"max_connections":1024,"max_pending_requests":16,"max_requests":32,"max_retries":3,"connections":2,"pending_requests":1,"requests":3,"overflows":7},"added_via_api":true,"endpoints":[` +
+			`{"address":"10.0.0.1:8080","hostname":"stats.local","protocol":"h2","healthy":true,"weight":1,"connections":2,"active_requests":3,"connect_failures":4,"total_connects":6,"requests":1000,"errors":5,"zone":"a","priority":1,"successes":990},` +
 			`{"address":"10.0.0.2:8080","protocol":"http/1.1","healthy":false,"why":"connect-failed","weight":1,"connections":0,"active_requests":0,"connect_failures":0,"total_connects":0,"requests":0,"errors":0},` +
 			`{"address":"10.0.0.3:8080","protocol":"unknown","healthy":false,"weight":1,"connections":0,"active_requests":0,"connect_failures":0,"total_connects":0,"requests":0,"errors":0}]}` + "\n" +
 			`{"name":"peers","breaker":"open","endpoints":[]}` + "\n",
@@ -223,5 +239,22 @@ func TestExplainAsJSON(t *testing.T) {
 	v.Explain = func(quadnine.Key) Explanation { return Explanation{Verdict: "would forward"} }
 	if body := get(t, New(v), "/explain?tenant=t&format=json"); !strings.Contains(body, `"steps": []`) {
 		t.Errorf("no steps: %s", body)
+	}
+}
+
+func TestDrainListeners(t *testing.T) {
+	for query, want := range map[string]string{
+		"":                      "200 false false",
+		"?graceful":             "200 true false",
+		"?graceful&skip_exit":   "200 true true", // as Envoy Gateway asks
+		"?skip_exit":            "400",
+		"?graceful&inboundonly": "400",
+	} {
+		v, got := sample(), ""
+		v.Control.DrainListeners = func(graceful, stay bool) { got = fmt.Sprint(" ", graceful, " ", stay) }
+		w := ask(New(v), http.MethodPost, "/drain_listeners"+query)
+		if got = strconv.Itoa(w.Code) + got; got != want {
+			t.Errorf("%q: %s %s, want %s", query, got, w.Body, want)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -22,11 +23,15 @@ type Server struct {
 	done     chan struct{} // closed when the accept loop has ended
 }
 
-// Listen opens addr and serves h on it until Shutdown. Port 0 picks a free port;
+// Listen opens addr, "host:port" or "unix:/path", and serves h on it until Shutdown. Port 0 picks a free port;
 // see Addr. An address that is not loopback is served, and warned of in log.
 func Listen(ctx context.Context, addr string, h http.Handler, log *slog.Logger) (*Server, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
+	network, at := "tcp", addr
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, at = "unix", path
+	}
+	l, err := lc.Listen(ctx, network, at)
 	if err != nil {
 		return nil, fmt.Errorf("console: %w: choose another admin address, or port 0 for any free one", err)
 	}
@@ -56,6 +61,9 @@ func Listen(ctx context.Context, addr string, h http.Handler, log *slog.Logger) 
 
 // loopback reports whether a can be reached from this host alone.
 func loopback(a net.Addr) bool {
+	if a.Network() == "unix" {
+		return true
+	}
 	ap, err := netip.ParseAddrPort(a.String())
 	return err == nil && ap.Addr().Unmap().IsLoopback()
 }

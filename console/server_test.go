@@ -131,7 +131,10 @@ func TestLoopback(t *testing.T) {
 			t.Errorf("%s: %v, want %v", addr, got, want)
 		}
 	}
-	if loopback(&net.UnixAddr{Name: "/run/console", Net: "unix"}) {
-		t.Error("what is not an IP address passes for loopback")
+	if !loopback(&net.UnixAddr{Name: "/run/console", Net: "unix"}) {
+		t.Error("a Unix socket passes for reachable from other hosts")
+	}
+	if loopback(&net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}) {
+		t.Error("what has no port passes for loopback")
 	}
 }

@@ -17,6 +17,7 @@ import (
 // PreInitializing for ever.
 type Views struct {
 	Ready    func() State                   // must not block: one atomic load
+	Note     func() string                  // what /ready says beside the state, "" for nothing
 	Clusters func() iter.Seq[Cluster]       // /clusters
 	Breakers func() iter.Seq[Breaker]       // /breakers; may yield tens of thousands
 	Models   func() iter.Seq[Model]         // /models
@@ -24,9 +25,13 @@ type Views struct {
 	Metrics  http.Handler                   // /stats/prometheus; telemetry.Registry.Handler
 	Info     func() Info                    // /server_info
 
+	Listeners func() iter.Seq[Listener] // /listeners, by name
+	XDS       *XDS                      // nil without a management server or bootstrap
+	Control   Control
+
 	// Rollback takes a version out of use, for good, and returns when that is
 	// stored, or with ctx. It wraps ErrNoVersion or ErrState when it changed
-	// nothing. It is all that the console can change.
+	// nothing.
 	Rollback func(ctx context.Context, model string, version uint64, reason string) error
 }
 
@@ -44,7 +49,23 @@ const (
 type Cluster struct {
 	Name      string     `json:"name"`
 	Breaker   string     `json:"breaker"` // closed, half_open, open
+	Default   *Limits    `json:"default_priority,omitempty"`
+	High      *Limits    `json:"high_priority,omitempty"`
+	ViaAPI    bool       `json:"added_via_api,omitempty"` // a management server named it
 	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// Limits are a cluster's circuit breaker thresholds of one priority, and what is
+// taken of them.
+type Limits struct {
+	MaxConnections uint32 `json:"max_connections"`
+	MaxPending     uint32 `json:"max_pending_requests"`
+	MaxRequests    uint32 `json:"max_requests"`
+	MaxRetries     uint32 `json:"max_retries"`
+	Connections    int64  `json:"connections"`
+	Pending        int64  `json:"pending_requests"`
+	Requests       int64  `json:"requests"`
+	Overflows      uint64 `json:"overflows"` // requests refused because of them
 }
 
 // Endpoint is one host of a cluster. Counters run from the process's start.
@@ -61,6 +82,14 @@ type Endpoint struct {
 	TotalConnects   uint64 `json:"total_connects"`
 	Requests        uint64 `json:"requests"`
 	Errors          uint64 `json:"errors"`
+
+	Flags     string `json:"health_flags,omitempty"` // as Envoy writes them
+	Region    string `json:"region,omitempty"`
+	Zone      string `json:"zone,omitempty"`
+	SubZone   string `json:"sub_zone,omitempty"`
+	Priority  uint32 `json:"priority,omitempty"`
+	Successes uint64 `json:"successes,omitempty"` // responses that are no server error
+	Timeouts  uint64 `json:"timeouts,omitempty"`
 }
 
 // Breaker is one tenant+metric key's breaker.

@@ -125,6 +125,16 @@ func (l *Loader) Acquire(model string, draw uint64) (Lease, error) {
 	return m.acquire(draw)
 }
 
+// AcquireShare is Acquire with percent of the callers for a canary, whatever
+// manifests and SetCanary say.
+func (l *Loader) AcquireShare(model string, draw uint64, percent float64) (Lease, error) {
+	m, err := l.find(model)
+	if err != nil {
+		return Lease{}, err
+	}
+	return m.acquireShare(draw, shareOf(percent))
+}
+
 // AcquireVersion takes a lease on one version, if it is active, canary or
 // standby; a version that was rolled back is none of these.
 func (l *Loader) AcquireVersion(model string, number uint64) (Lease, error) {

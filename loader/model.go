@@ -58,20 +58,35 @@ func (m *model) publish() {
 			p.percent = *m.override
 		}
 		p.percent = min(max(p.percent, 0), 100)
-		p.share = uint64(math.Round(p.percent / 100 * (1 << 32)))
+		p.share = shareOf(p.percent)
 	}
 	m.current.Store(p)
 }
 
-// acquire takes a lease on the version that draw falls to. A version that is
+// shareOf is percent of what the upper half of a draw can be.
+func shareOf(percent float64) uint64 {
+	return uint64(math.Round(min(max(percent, 0), 100) / 100 * (1 << 32)))
+}
+
+// acquire takes a lease on the version that draw falls to.
+func (m *model) acquire(draw uint64) (Lease, error) { return m.take(draw, nil) }
+
+// acquireShare does so with share for the canary.
+func (m *model) acquireShare(draw, share uint64) (Lease, error) { return m.take(draw, &share) }
+
+// take takes a lease on the version that draw falls to. A version that is
 // going away is out of sight before its last reference is: the second look finds
 // what replaced it.
-func (m *model) acquire(draw uint64) (Lease, error) {
+func (m *model) take(draw uint64, override *uint64) (Lease, error) {
 	for {
 		p := m.current.Load()
+		share := p.share
+		if override != nil {
+			share = *override
+		}
 		l := Lease{p.active, Active}
 		if p.canary != nil {
-			if draw>>32 < p.share {
+			if draw>>32 < share {
 				l = Lease{p.canary, Canary}
 			}
 		}

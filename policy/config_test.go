@@ -79,7 +79,7 @@ func TestProtoNames(t *testing.T) {
 		config any
 		others []string // decoded before policy is asked
 	}{
-		"tenant_breaker.proto": {BreakerConfig{}, []string{"tenant", "metric", "requireTenant"}},
+		"tenant_breaker.proto": {BreakerConfig{}, []string{"tenant", "metric", "requireTenant", "user"}},
 		"response_cache.proto": {CacheConfig{}, nil},
 	} {
 		text, err := os.ReadFile("../xds/api/quadnine/policy/v1/" + file)

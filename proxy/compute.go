@@ -43,7 +43,7 @@ func (c compute) Step(x *Exchange) Verdict {
 	if x.model == nil || !x.embedded() {
 		return Continue
 	}
-	if x.lease.Version == nil {
+	if x.lease.Version == nil || len(x.lease.Version.Inputs) == 0 {
 		x.fail(quadnine.Unavailable, quadnine.Local, "model", policy.ModelMissing, errNoModel)
 		return Reply
 	}

@@ -36,27 +36,42 @@ func (d decode) Step(x *Exchange) Verdict {
 	x.method = parseMethod(x.req.Get(":method"))
 	x.grpc = bytes.HasPrefix(x.req.Get("content-type"), []byte("application/grpc"))
 	x.path, x.query, _ = bytes.Cut(x.req.Get(":path"), []byte("?"))
+	if x.site.HTTP.Envoy && !x.tooLarge {
+		if p := d.manage(x); p != nil {
+			return x.refuse(p, quadnine.BadRequest, quadnine.Downstream, "head")
+		}
+		if x.isLocal {
+			return Reply
+		}
+		x.path, x.query, _ = bytes.Cut(x.req.Get(":path"), []byte("?"))
+	}
 	switch {
+	case x.tooLarge && x.site.HTTP.Envoy:
+		d.tel.Count(telemetry.RefusedHeaderTooLarge, 1)
+		return x.refuse(errPlainTooLarge, quadnine.TooLarge, quadnine.Downstream, "head")
 	case x.tooLarge:
 		d.tel.Count(telemetry.RefusedHeaderTooLarge, 1)
 		x.fail(quadnine.TooLarge, quadnine.Downstream, "head", policy.Unspecified, errTooLarge)
 		return Reply
+	case x.method == methodConnect && x.site.HTTP.Envoy:
+		d.tel.Count(telemetry.RefusedUpgrade, 1)
+		return x.refuse(errPlainNoRoute, quadnine.NotFound, quadnine.Downstream, "head")
 	case x.method == methodConnect:
 		d.tel.Count(telemetry.RefusedUpgrade, 1)
 		x.fail(quadnine.Unsupported, quadnine.Downstream, "head", policy.Unspecified, errNoTunnel)
 		return Reply
-	case x.upgrade != "" && !strings.EqualFold(x.upgrade, "h2c"):
+	case x.asksUpgrade() && !x.site.HTTP.Envoy:
 		d.tel.Count(telemetry.RefusedUpgrade, 1)
 		x.fail(quadnine.Unsupported, quadnine.Downstream, "upgrade to "+x.upgrade, policy.Unspecified, errNoUpgrade)
 		return Reply
 	}
 	d.stripOwn(x)
-	keys := &d.server.snap.Listener.Keys
+	keys := &x.site.Keys
 	if err := d.name(x, keys); err != nil {
 		x.fail(quadnine.BadRequest, quadnine.Downstream, "tenant", policy.Unspecified, err)
 		return Reply
 	}
-	if t := x.req.Get("grpc-timeout"); t != nil {
+	if t := x.req.Get("grpc-timeout"); t != nil && !x.site.HTTP.Envoy { // there a route says whether it counts
 		if d, ok := parseGRPCTimeout(t); ok {
 			x.Deadline = x.start + d
 		}

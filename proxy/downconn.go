@@ -13,19 +13,13 @@ import (
 	"github.com/quadnine/quadnine/proxy/h2"
 	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/proxy/upstream"
+	"github.com/quadnine/quadnine/snapshot"
 	"github.com/quadnine/quadnine/telemetry"
 )
 
-const (
-	// idleTimeout is how long a caller's connection may carry no exchange.
-	idleTimeout = 5 * time.Minute
-	// goAwayGrace is how long a drained HTTP/2 connection still takes streams that
-	// the caller opened before it read the first GOAWAY (RFC 9113 section 6.8).
-	goAwayGrace = 500 * time.Millisecond
-	// headGrace is how long a request's head that has begun may take once the
-	// connection is to end.
-	headGrace = 10 * time.Second
-)
+// headGrace is how long a request's head that has begun may take once the
+// connection is to end.
+const headGrace = 10 * time.Second
 
 var errIdleConn = errors.New("connection idle")
 
@@ -40,24 +34,42 @@ type downEngine interface {
 // then one engine.
 type downConn struct {
 	loop       *loop
+	socket     *socket
 	conn       *shard.Conn
 	engine     downEngine // nil while detecting
 	trusted    bool       // its x-quadnine-hop is kept
+	remote     netip.AddrPort
+	local      netip.AddrPort
 	h2         bool
 	badPreface bool // began like the HTTP/2 preface and went on otherwise
 
-	prefix []byte // bytes seen while detecting
-	timer  shard.Timer
-	final  bool // the engine was told to end for good
-	arrive shard.Mail
+	prefix   []byte // bytes seen while detecting
+	timer    shard.Timer
+	heads    shard.Timer // while a head is on its way
+	draining bool        // the caller was asked to go elsewhere
+	final    bool        // the engine was told to end for good
+	arrive   shard.Mail
 }
 
-func newDownConn(l *loop, nc net.Conn) *downConn {
-	c := &downConn{loop: l, conn: shard.NewConn(l.shard, nc)}
+// protocol returns what the caller speaks.
+func (c *downConn) protocol() snapshot.Protocol {
+	if c.h2 {
+		return snapshot.H2C
+	}
+	return snapshot.H1
+}
+
+func newDownConn(l *loop, k *socket, nc net.Conn) *downConn {
+	c := &downConn{loop: l, socket: k, conn: shard.NewConn(l.shard, nc)}
 	c.timer.To = c
+	c.heads.To = (*headClock)(c)
 	c.arrive.To = c
+	if ap, err := netip.ParseAddrPort(nc.LocalAddr().String()); err == nil {
+		c.local = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
-		c.trusted = l.server.snap.Listener.Trusts(ap.Addr())
+		c.remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		c.trusted = k.site.Load().Trusts(ap.Addr())
 	}
 	return c
 }
@@ -67,9 +79,9 @@ func (c *downConn) Receive(*shard.Mail) {
 	l := c.loop
 	l.conns[c] = struct{}{}
 	l.downConns.Add(1)
-	l.shard.Arm(&c.timer, l.shard.Now()+int64(idleTimeout))
+	c.rest(l.shard.Now())
 	c.conn.Attach(&detector{c}, c)
-	if l.draining {
+	if l.draining || c.socket.retired.Load() {
 		c.drain()
 	}
 }
@@ -87,14 +99,20 @@ func (d *detector) Feed(now int64, p []byte) error {
 		seen = c.prefix
 	}
 	match, complete := h2.PrefacePrefix(seen)
+	switch c.socket.site.Load().HTTP.Codec {
+	case snapshot.CodecH1:
+		match = false
+	case snapshot.CodecH2:
+		match, complete = true, complete || !match // what is no preface is for the engine to refuse
+	}
 	switch {
 	case !match:
 		c.badPreface = len(seen) >= 4 && string(seen[:4]) == "PRI "
-		c.engine = h1.NewServer(c.loop.server.h1, &h1Down{c})
+		c.engine = h1.NewServer(c.h1Config(), &h1Down{c})
 		c.loop.tel.Count(telemetry.DownstreamOpenedH1, 1)
 	case complete:
 		c.h2 = true
-		c.engine = h2.NewServer(c.loop.server.h2, &h2Down{c})
+		c.engine = h2.NewServer(c.h2Config(), &h2Down{c})
 		c.loop.tel.Count(telemetry.DownstreamOpenedH2, 1)
 	default:
 		if len(c.prefix) == 0 {
@@ -104,7 +122,7 @@ func (d *detector) Feed(now int64, p []byte) error {
 	}
 	c.prefix = nil
 	c.conn.SetEngine(feeder{c.engine, c})
-	if c.loop.draining {
+	if c.draining {
 		c.drain()
 	}
 	return feeder{c.engine, c}.Feed(now, seen)
@@ -125,6 +143,7 @@ type feeder struct {
 // Feed passes bytes to the engine.
 func (f feeder) Feed(now int64, p []byte) error {
 	err := f.downEngine.Feed(now, p)
+	f.c.watchHead(now)
 	if err != nil {
 		f.c.refused(err)
 	}
@@ -153,18 +172,30 @@ func (c *downConn) refused(err error) {
 
 // ended moves the idle deadline.
 func (c *downConn) ended(now int64) {
-	if !c.loop.draining {
-		c.loop.shard.Arm(&c.timer, now+int64(idleTimeout))
+	if !c.draining {
+		c.rest(now)
 	}
 }
 
-// drain asks the caller to go elsewhere and lets what runs finish.
+// rest sets when the connection closes unless something happens on it.
+func (c *downConn) rest(now int64) {
+	if d := c.socket.site.Load().HTTP.IdleTimeout; d > 0 {
+		c.loop.shard.Arm(&c.timer, now+int64(d))
+	} else {
+		c.loop.shard.Stop(&c.timer)
+	}
+}
+
+// drain asks the caller to go elsewhere and lets what runs finish: an HTTP/2
+// connection still takes streams that the caller opened before it read the first
+// GOAWAY (RFC 9113 section 6.8), an HTTP/1.1 connection one more request, until
+// the drain time-out.
 func (c *downConn) drain() {
+	c.draining = true
 	if c.engine != nil {
 		c.engine.Shutdown(false)
 	}
-	c.loop.shard.Stop(&c.timer)
-	c.loop.shard.Arm(&c.timer, c.loop.shard.Now()+int64(goAwayGrace))
+	c.loop.shard.Arm(&c.timer, c.loop.shard.Now()+int64(c.socket.site.Load().HTTP.DrainTimeout))
 	c.conn.Dirty()
 }
 
@@ -175,8 +206,8 @@ func (c *downConn) Expire(_ *shard.Timer, now int64) {
 	case c.engine == nil, c.final && c.engine.Active() == 0:
 		c.conn.Fail(errIdleConn)
 		return
-	case c.engine.Active() > 0 && !c.loop.draining:
-		c.loop.shard.Arm(&c.timer, now+int64(idleTimeout))
+	case c.engine.Active() > 0 && !c.draining:
+		c.rest(now)
 		return
 	}
 	c.final = true
@@ -189,6 +220,7 @@ func (c *downConn) Expire(_ *shard.Timer, now int64) {
 func (c *downConn) OnClosed(_ *shard.Conn, err error) {
 	l := c.loop
 	l.shard.Stop(&c.timer)
+	l.shard.Stop(&c.heads)
 	delete(l.conns, c)
 	l.downConns.Add(-1)
 	switch {
@@ -245,6 +277,7 @@ type h1Down struct{ *downConn }
 
 // OnHead begins an exchange.
 func (c *h1Down) OnHead(s *h1.Stream, head *field.List, end bool) {
+	c.loop.shard.Stop(&c.heads)
 	x := c.loop.begin(c.downConn, s)
 	s.Owner = x
 	x.tooLarge, x.upgrade = s.TooLarge, s.Upgrade
@@ -276,9 +309,18 @@ func (c *h1Down) OnIdle(*h1.Conn) {}
 // accept starts the pipeline.
 func (x *Exchange) accept(head *field.List, end bool) {
 	x.req.CopyFrom(head)
-	x.reqEnded = end
 	x.touch()
+	x.took(end)
 	x.run()
+}
+
+// took notes whether the request is complete.
+func (x *Exchange) took(end bool) {
+	x.reqEnded = end
+	if end {
+		x.wholeAt = max(x.loop.shard.Now(), 1)
+		x.timedFrom = x.wholeAt
+	}
 }
 
 // onData takes request body bytes: on to the upstream when it is there, else into
@@ -286,11 +328,17 @@ func (x *Exchange) accept(head *field.List, end bool) {
 func (x *Exchange) onData(p []byte, end bool) {
 	defer x.contain()
 	x.touch()
-	x.reqEnded = end
+	x.took(end)
+	x.received += int64(len(p))
 	x.owed += len(p)
 	if x.up != nil {
 		x.sentBody = true
 		x.credit(x.up.WriteData(p, end))
+		if x.tunnel && end {
+			x.leftTunnel(downstreamConnectionEnd)
+			x.run()
+			return
+		}
 		x.rearm() // the end, or what waits to be sent, makes it the upstream's turn
 		return
 	}
@@ -309,7 +357,11 @@ func (x *Exchange) onTrailers(t *field.List) {
 	x.touch()
 	x.reqTrailers.CopyFrom(t)
 	stripOurs(&x.reqTrailers)
-	x.reqEnded, x.hasTrailers = true, true
+	if x.site.HTTP.Underscores != snapshot.AllowUnderscores {
+		dropUnderscored(&x.reqTrailers)
+	}
+	x.took(true)
+	x.hasTrailers = true
 	if x.up != nil {
 		x.up.WriteTrailers(&x.reqTrailers)
 		x.rearm()
@@ -323,6 +375,9 @@ func (x *Exchange) onTrailers(t *field.List) {
 func (x *Exchange) onCancel(err error) {
 	defer x.contain()
 	x.gone = true
+	if e, ok := errors.AsType[*h2.StreamError](err); ok {
+		x.streamGone = e.Remote && !e.ConnLost
+	}
 	if x.err == nil {
 		x.err = &quadnine.Error{Code: quadnine.Canceled, Origin: quadnine.Downstream, Op: "caller", Key: x.Key, Err: err}
 	}

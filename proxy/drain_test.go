@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quadnine/quadnine/internal/testkit"
 	"github.com/quadnine/quadnine/snapshot"
 )
 
@@ -70,7 +71,7 @@ func TestLateConnectionDoesNotHoldUpADrain(t *testing.T) {
 		near, far := net.Pipe()
 		defer func() { _ = near.Close() }()
 		l := r.server.loops[0]
-		l.shard.Post(&newDownConn(l, far).arrive) // accepted just before the listener closed
+		l.shard.Post(&newDownConn(l, r.socket(), far).arrive) // accepted just before the listener closed
 		time.Sleep(time.Second)
 		close(release)
 		time.Sleep(time.Minute)
@@ -118,6 +119,58 @@ func TestStreamsBetweenTheTwoGoAwaysAreServed(t *testing.T) {
 		w.until("GOAWAY 3 NO_ERROR")
 		if err := <-drained; err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// TestLeave: callers are asked with their next reply, new ones are still served,
+// until the time is over.
+func TestLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newManaged(t)
+		r.app("a:80", named("a"))
+		in := listener("in", "sidecar:80", "a")
+		r.apply(snapshotOf([]*snapshot.Listener{in}, cluster("a", "a:80")))
+		w := r.caller()
+		w.ask(1, true, "GET", "/")
+		w.until("DATA 1")
+		r.server.Leave(time.Minute, true)
+		if !r.server.Draining() {
+			t.Error("new callers are not told")
+		}
+		time.Sleep(30 * time.Second)
+		w.ask(3, true, "GET", "/")
+		w.until("GOAWAY 2147483647 NO_ERROR")
+		w.until("GOAWAY 3 NO_ERROR")
+		fresh := r.caller() // it is served before it is asked
+		fresh.ask(1, true, "GET", "/")
+		fresh.until("GOAWAY 2147483647 NO_ERROR")
+		time.Sleep(time.Minute)
+		if _, err := r.net.Dial(t.Context(), "sidecar:80"); err == nil {
+			t.Error("connections are still taken")
+		}
+		// What is configured from now on is taken, and nothing is opened for it.
+		other := listener("other", "other:80", "a")
+		r.apply(snapshotOf([]*snapshot.Listener{in, other}, cluster("a", "a:80")))
+		if n := len(r.server.Addrs("other")); n != 0 {
+			t.Errorf("%d addresses were opened", n)
+		}
+	})
+}
+
+// TestLeaveWithoutAnEnd: connections are taken for as long as it takes.
+func TestLeaveWithoutAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newManaged(t)
+		r.app("a:80", named("a"))
+		r.apply(snapshotOf([]*snapshot.Listener{listener("in", "sidecar:80", "a")}, cluster("a", "a:80")))
+		r.client = r.newClient(testkit.H1)
+		r.server.Leave(time.Second, false)
+		for range 3 {
+			if got := r.get("/").want(t, 200, "a"); !got.Close {
+				t.Error("the caller was not asked to leave")
+			}
+			time.Sleep(time.Hour)
 		}
 	})
 }

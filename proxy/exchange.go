@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"net/netip"
+	"time"
+
 	"github.com/quadnine/quadnine"
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy/field"
@@ -13,6 +16,7 @@ import (
 // The error codes of RFC 9113 section 7 that exchanges end streams with.
 const (
 	codeNoError  = 0x0
+	codeProtocol = 0x1
 	codeInternal = 0x2
 	codeCancel   = 0x8
 )
@@ -23,6 +27,7 @@ const (
 type Exchange struct {
 	loop *loop
 	conn *downConn
+	site *site           // the configuration that it began under
 	down upstream.Stream // the caller's side; same methods as an upstream's
 
 	// What came from the caller.
@@ -33,8 +38,17 @@ type Exchange struct {
 	hasTrailers bool   // it ended with trailers
 	owed        int    // body bytes received for which the caller has no credit yet
 	upgrade     string // protocol that an HTTP/1.1 caller asked to change to
+	upgrading   bool   // the wish is passed on
+	tunnel      bool   // and was granted: both bodies are bytes of that protocol
 	tooLarge    bool   // the header list is over the limit and cut
 	start       int64  // ns on the shard's time line
+	wholeAt     int64  // ns; when the request was complete, 0 before
+	received    int64  // body bytes
+
+	// decode, of listeners of a management server
+	remote   netip.AddrPort // who asks, as far as proxies in front are believed
+	internal bool           // one of the listener's internal addresses asks
+	edge     bool           // the request enters the mesh here
 
 	// decode
 	Key      quadnine.Key
@@ -46,15 +60,27 @@ type Exchange struct {
 	path     []byte // without the query; aliases req
 	query    []byte // without "?"; aliases req
 
+	// filters
+	filtered bool                  // a health check filter looked at it
+	checking *snapshot.HealthCheck // the request is a health check of this filter
+	cached   bool                  // and was answered as another was
+
 	// version
 	model     *Model // nil: none has a say
 	lease     Lease
 	pinned    bool // a trusted caller chose the version
+	mode      snapshot.ModelMode
 	echoed    bool // the upstream said that it was the version
 	testified bool // the trial knows what came of it
 
 	// route
-	Route *snapshot.Route
+	lot      uint64 // what the exchange draws; 0 until it does
+	host     *snapshot.VirtualHost
+	Route    *snapshot.Route
+	weighted *snapshot.WeightedCluster // of the route's, the one that was drawn
+	policies snapshot.Policies
+	breakers *policy.Breakers // nil: no breaker per key
+	cache    *policy.Cache    // nil: replies are not stored
 
 	// guard
 	permit     policy.Permit
@@ -82,7 +108,19 @@ type Exchange struct {
 	previousTried bool
 
 	// forward
-	cluster  *upstream.Cluster
+	cluster     *upstream.Cluster
+	clusterName string
+	dispatched  bool          // the cluster is chosen and the request is what it is to see
+	timeout     time.Duration // of the response; 0: none
+	timedFrom   int64         // ns; when timeout began
+	altTimeout  bool          // a time-out is told as 204
+	target      []byte        // :path before it was rewritten; nil: it was not; aliases req
+	authority   []byte        // :authority before it was rewritten, likewise
+	endpoint    *upstream.Endpoint
+	dialFailed  error  // why the last endpoint could not be reached
+	headAt      int64  // ns; when the response's head came
+	transport   string // why an endpoint could not be reached, for logs
+
 	want     upstream.Request
 	up       upstream.Stream
 	sentBody bool // request bytes went to an upstream that cannot be replayed
@@ -111,6 +149,10 @@ type Exchange struct {
 	headSent   bool
 	gone       bool  // nobody is there to answer
 	answeredAt int64 // ns; when the reply's head was sent
+	sent       int64 // body bytes
+	flags      flags
+	details    string // how the response came about, for logs
+	streamGone bool   // the caller reset the stream, its connection goes on
 
 	// the pipeline
 	at       int
@@ -121,38 +163,37 @@ type Exchange struct {
 	timer    shard.Timer
 }
 
+// The most that an exchange's buffers keep for the next one, in bytes.
+const keepBuffer = 64 << 10
+
 // reset readies x for another request, keeping what its buffers have grown to
 // unless that is unusually much.
 func (x *Exchange) reset() {
-	const keep = 64 << 10
-	old := *x
-	*x = Exchange{loop: old.loop, step: policy.Explain}
-	for _, l := range []struct{ dst, src *field.List }{
-		{&x.req, &old.req}, {&x.resp, &old.resp}, {&x.reqTrailers, &old.reqTrailers}, {&x.trailers, &old.trailers},
-	} {
-		if l.src.Bytes() <= keep {
-			*l.dst = *l.src
-			l.dst.Reset()
-		}
-	}
-	if cap(old.keyBuf) <= keep {
-		x.keyBuf = old.keyBuf[:0]
-	}
-	if cap(old.local) <= keep {
-		x.local = old.local[:0]
-	}
-	if cap(old.body) <= keep {
-		x.body = old.body[:0]
-	}
-	if cap(old.reqBody) <= keep {
-		x.reqBody = old.reqBody[:0]
-	}
-	if cap(old.scored) <= keep {
-		x.scored = old.scored[:0]
-	}
+	l := x.loop
+	req, resp, reqTrailers, trailers := kept(x.req), kept(x.resp), kept(x.reqTrailers), kept(x.trailers)
+	keyBuf, local, body, reqBody, scored := emptied(x.keyBuf), emptied(x.local), emptied(x.body), emptied(x.reqBody), emptied(x.scored)
+	*x = Exchange{}
+	x.loop, x.step = l, policy.Explain
+	x.req, x.resp, x.reqTrailers, x.trailers = req, resp, reqTrailers, trailers
+	x.keyBuf, x.local, x.body, x.reqBody, x.scored = keyBuf, local, body, reqBody, scored
 	x.timer.To = (*deadline)(x)
 	x.want.Receiver = (*upSide)(x)
-	x.job.Task, x.job.Done.To, x.job.Shard = (*hashBody)(x), (*hashed)(x), x.loop.shard
+	x.job.Task, x.job.Done.To, x.job.Shard = (*hashBody)(x), (*hashed)(x), l.shard
+}
+
+func kept(l field.List) field.List {
+	if l.Bytes() > keepBuffer {
+		return field.List{}
+	}
+	l.Reset()
+	return l
+}
+
+func emptied(b []byte) []byte {
+	if cap(b) > keepBuffer {
+		return nil
+	}
+	return b[:0]
 }
 
 // fail notes the first error of the current try.

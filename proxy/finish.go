@@ -18,7 +18,7 @@ func (x *Exchange) observe(o policy.Outcome, reason policy.Reason) {
 	}
 	x.recorded = true
 	l := x.loop
-	l.event(x.Key, l.server.breakers.Record(x.permit, o, reason, l.shard.Now()))
+	l.event(x.Key, x.breakers.Record(x.permit, o, reason, l.shard.Now()))
 }
 
 // finish ends the exchange: it runs exactly once on every path, cancel, reset
@@ -67,9 +67,17 @@ func (x *Exchange) finish() {
 	l.server.budget.give(x.budgeted)
 
 	in := x.input
+	if in == nil && len(x.site.HTTP.AccessLogs) > 0 {
+		x.ending()
+		x.log()
+	}
 	if in == nil { // a caller asks once, whatever is asked for it
 		outcome := x.outcome()
-		l.tel.Request(x.Key.Tenant, outcome, telemetryStep(x.step), now-x.start)
+		took := now - x.start
+		if x.tunnel { // it lives as long as its ends like
+			took = x.answeredAt - x.start
+		}
+		l.tel.Request(x.Key.Tenant, outcome, telemetryStep(x.step), took)
 		if x.span.Recording() {
 			x.endSpan(outcome, now)
 		}
@@ -93,11 +101,11 @@ const storeEvery = time.Second
 
 // store keeps a whole reply for a worse moment.
 func (l *loop) store(x *Exchange, now int64) {
-	if l.server.cache.Newer(x.cacheKey, min(storeEvery, l.server.snap.Cache.TTL/4), now) {
+	if x.cache.Newer(x.cacheKey, min(storeEvery, x.cache.Config().TTL/4), now) {
 		return
 	}
-	if ok, _ := l.server.cache.Storable(x.status, &x.req, &x.resp); ok {
-		if l.server.cache.Put(x.cacheKey, x.status, &x.resp, x.body, now) {
+	if ok, _ := x.cache.Storable(x.status, &x.req, &x.resp); ok {
+		if x.cache.Put(x.cacheKey, x.status, &x.resp, x.body, now) {
 			l.tel.Count(telemetry.CacheStores, 1)
 		}
 	}
@@ -172,15 +180,23 @@ const answerTimeout = time.Minute
 // the caller has the word and once the head is sent.
 func (x *Exchange) limit() int64 {
 	switch {
-	case x.Route == nil:
+	case x.Route == nil || x.Route.Forward == nil:
 		return int64(answerTimeout)
 	case x.headSent, x.callersTurn():
-		return int64(x.Route.Idle)
+		return int64(x.idle())
 	case x.waitsForInputs(): // each has a time-out, and another for a degrade step
-		return 2*int64(x.Route.Timeout) + int64(x.Route.Idle)
+		return 2*int64(x.Route.Forward.Timeout) + int64(x.idle())
 	default:
-		return int64(x.Route.Timeout)
+		return int64(x.Route.Forward.Timeout)
 	}
+}
+
+// idle is how long x may go without progress of either body.
+func (x *Exchange) idle() time.Duration {
+	if f := x.Route.Forward; f.HasIdle {
+		return f.Idle
+	}
+	return x.site.HTTP.StreamIdleTimeout
 }
 
 // callersTurn reports whether everything that came of an unfinished request is
@@ -190,6 +206,9 @@ func (x *Exchange) callersTurn() bool {
 }
 
 func (x *Exchange) due() int64 {
+	if x.managed() {
+		return x.dueByRoute()
+	}
 	due := x.touched + x.limit()
 	if x.Deadline != 0 && !x.isLocal {
 		due = min(due, x.Deadline)
@@ -208,8 +227,13 @@ func (x *Exchange) arm() {
 
 // rearm sets the timer anew after a change that may make it due earlier.
 func (x *Exchange) rearm() {
-	if !x.finished {
-		x.loop.shard.Arm(&x.timer, x.due())
+	if x.finished {
+		return
+	}
+	if due := x.due(); due == never {
+		x.loop.shard.Stop(&x.timer)
+	} else {
+		x.loop.shard.Arm(&x.timer, due)
 	}
 }
 
@@ -226,10 +250,15 @@ func (d *deadline) Expire(_ *shard.Timer, now int64) {
 	}
 	defer x.contain()
 	if due := x.due(); now < due {
-		x.loop.shard.Arm(&x.timer, due)
+		x.rearm()
 		return
 	}
 	switch {
+	case x.tunnel:
+		x.closeTunnel()
+		return
+	case x.managed():
+		x.overdue(now)
 	case x.late() && !x.isLocal:
 		x.fail(quadnine.Timeout, quadnine.Local, "response", policy.Unspecified, errTimeout)
 	case x.headSent && x.down.Buffered() > 0:
@@ -246,11 +275,29 @@ func (d *deadline) Expire(_ *shard.Timer, now int64) {
 		x.fail(quadnine.Timeout, quadnine.Upstream, "response", policy.UpstreamTimeout, errTimeout)
 	}
 	if x.headSent {
-		x.breakOff(codeCancel)
+		code := uint32(codeCancel)
+		if x.managed() {
+			code = codeInternal // as Envoy
+		}
+		x.breakOff(code)
 		return
 	}
 	x.touch()
-	x.loop.shard.Arm(&x.timer, now+x.limit()) // a degrade step has its own time
-	x.at = max(x.at, atForward)               // its first act is to pass the error on
+	x.timedFrom = now
+	x.rearmAfter(now)           // a degrade step has its own time
+	x.at = max(x.at, atForward) // its first act is to pass the error on
 	x.run()
+}
+
+// managed reports whether the time-outs are those of a management server's
+// configuration.
+func (x *Exchange) managed() bool { return x.site.HTTP.Envoy }
+
+// rearmAfter sets the timer as if x began to wait now.
+func (x *Exchange) rearmAfter(now int64) {
+	if x.managed() {
+		x.rearm()
+		return
+	}
+	x.loop.shard.Arm(&x.timer, now+x.limit())
 }

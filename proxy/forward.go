@@ -38,15 +38,17 @@ func (f forward) Step(x *Exchange) Verdict {
 	if x.sentHead || x.want.Endpoint != nil {
 		return Wait
 	}
-	if x.cluster == nil {
-		x.cluster = f.server.clusters[x.Route.Cluster]
+	if x.cluster == nil && !x.dispatch() {
+		return Reply
 	}
+	x.want.Priority, x.want.Caller, x.want.Upgrade = x.Route.Forward.Priority, x.conn.protocol(), x.upgrading
 	s, err := f.pool.Open(x.cluster, &x.want)
 	switch {
 	case err != nil:
 		x.unavailable(err)
 		return Reply
 	case s == nil:
+		x.endpoint = x.want.Endpoint
 		return Wait
 	}
 	x.send(s)
@@ -56,7 +58,14 @@ func (f forward) Step(x *Exchange) Verdict {
 // unavailable says why no stream can be had. When an endpoint was tried and all
 // are used up, the failed dial is the reason.
 func (x *Exchange) unavailable(err error) {
+	if x.managed() {
+		err = x.plainly(err)
+	}
 	switch {
+	case errors.Is(err, upstream.ErrNoUpgrade):
+		x.fail(quadnine.Unsupported, quadnine.Local, "upgrade to "+x.upgrade, policy.Unspecified, errPlainNoTunnel)
+	case errors.Is(err, errPlainOverflow):
+		x.fail(quadnine.Unavailable, quadnine.Local, "connect", policy.Overload, err)
 	case errors.Is(err, upstream.ErrOpen):
 		x.fail(quadnine.Unavailable, quadnine.Upstream, "connect", policy.ClusterOpen, err)
 	case errors.Is(err, upstream.ErrOverflow):
@@ -80,7 +89,14 @@ func (x *Exchange) noConnection() {
 func (x *Exchange) send(s upstream.Stream) {
 	x.up, x.sentHead = s, true
 	x.tries++
+	x.endpoint = x.want.Endpoint
+	if f := x.Route.Forward; f.Host.Auto && x.managed() && !x.toPeer {
+		if name := x.endpoint.Hostname(); name != "" {
+			x.setHost([]byte(name), f.AppendXFH)
+		}
+	}
 	bodyless := x.reqEnded && len(x.reqBody) == 0
+	x.ask101(s)
 	s.WriteHead(&x.req, bodyless && !x.hasTrailers)
 	if x.up != s {
 		return // it could not be sent, and what follows has begun
@@ -171,8 +187,10 @@ func (u *upSide) OnUpstream(s upstream.Stream) {
 func (u *upSide) OnUnavailable(err error) {
 	x := (*Exchange)(u)
 	defer x.contain()
-	if errors.Is(err, upstream.ErrOpen) {
+	if errors.Is(err, upstream.ErrOpen) || errors.Is(err, upstream.ErrOverflow) {
 		x.unavailable(err)
+	} else {
+		x.dialFailed = err
 	}
 	x.run()
 }
@@ -188,6 +206,11 @@ func (u *upSide) OnUpHead(head *field.List, end bool) {
 		x.fail(quadnine.BadGateway, quadnine.Upstream, "response", policy.UpstreamProtocol, errBadStatus)
 		x.run()
 		return
+	case status == 101 && x.upgrading:
+		x.switched(head)
+		return
+	case status < 200 && x.managed() && !x.site.HTTP.Proxy100: // as Envoy
+		return
 	case status < 200:
 		x.resp.CopyFrom(head)
 		stripOurs(&x.resp)
@@ -195,7 +218,11 @@ func (u *upSide) OnUpHead(head *field.List, end bool) {
 		return
 	}
 	x.loop.responded(x.cluster)
+	if status < 500 {
+		x.want.Endpoint.Succeeded()
+	}
 	x.headSeen, x.status, x.upEnded = true, status, end
+	x.headAt = max(x.loop.shard.Now(), 1)
 	x.resp.CopyFrom(head)
 	x.holding = x.holdable()
 	x.run()
@@ -229,8 +256,12 @@ func (u *upSide) OnUpData(p []byte, end bool) {
 		}
 	}
 	x.upEnded = end
+	if end && x.tunnel {
+		x.leftTunnel(upstreamConnectionEnd)
+	}
 	if x.headSent && !x.gone {
 		x.upOwed += len(p)
+		x.sent += int64(len(p))
 		x.creditUp(x.down.WriteData(p, end && !x.upHasTr))
 		if end {
 			x.run()
@@ -241,7 +272,7 @@ func (u *upSide) OnUpData(p []byte, end bool) {
 // keepBody appends p to the kept body within the route's and the process's
 // bounds.
 func (x *Exchange) keepBody(p []byte) bool {
-	if len(x.body)+len(p) > x.loop.server.snap.Cache.MaxBodyBytes || !x.loop.server.budget.take(len(p)) {
+	if len(x.body)+len(p) > x.cache.Config().MaxBodyBytes || !x.loop.server.budget.take(len(p)) {
 		x.loop.tel.Count(telemetry.OverBudgetDrops, 1)
 		return false
 	}
@@ -300,6 +331,16 @@ func (u *upSide) OnUpReset(f upstream.Failure) {
 		return
 	}
 	switch {
+	case x.managed():
+		p := plainFailure(f)
+		switch p {
+		case errPlainRefused:
+			x.fail(quadnine.Unavailable, quadnine.Upstream, "request", policy.UpstreamRefused, p)
+		case errPlainLocalReset:
+			x.fail(quadnine.BadRequest, quadnine.Downstream, "request", policy.Unspecified, p)
+		default:
+			x.fail(quadnine.BadGateway, quadnine.Upstream, "response", policy.UpstreamReset, p)
+		}
 	case f.Unprocessed && !f.ConnLost:
 		x.fail(quadnine.Unavailable, quadnine.Upstream, "request", policy.UpstreamRefused, errors.New("the upstream refused the request: "+f.Reason))
 	case !f.Remote && !f.ConnLost && f.Code == codeInternal: // our engine could not write it
@@ -320,6 +361,9 @@ func (u *upSide) OnUpSent(n int) {
 	defer x.contain()
 	x.touch()
 	x.credit(n)
+	if x.tunnelLeft() {
+		x.run()
+	}
 }
 
 // breakOff ends a reply that was already begun: RST_STREAM, or an aborted

@@ -50,7 +50,7 @@ func TestForwardAllProtocolPairs(t *testing.T) {
 					if tr := got.Trailer.Get("X-Sum"); tr != hex.EncodeToString(sum[:]) {
 						t.Fatalf("trailer %q", tr)
 					}
-					if p := r.server.Clusters()[0].Endpoints[0].Protocol(); (p == snapshot.H2C) != (up == testkit.H2) {
+					if p := r.server.Clusters()[0].Endpoints()[0].Protocol(); (p == snapshot.H2C) != (up == testkit.H2) {
 						t.Fatalf("the probe remembered %v", p)
 					}
 					r.settled()

@@ -29,15 +29,19 @@ type guard struct{ *loop }
 
 func (g guard) Step(x *Exchange) Verdict {
 	switch {
+	case x.upgrading: // a tunnel is no reply that could be stored
 	case x.model != nil && x.embedded(): // its inputs are stored, each under its own key
 		if x.method == methodPost && !x.grpc && !x.collected && !g.collect(x) {
 			return Wait
 		}
-	case x.Route.Degrade && !x.storable && !g.identify(x):
+	case x.cache != nil && !x.storable && !g.identify(x):
 		return Wait
 	}
+	if x.breakers == nil {
+		return Continue
+	}
 	now := g.shard.Now()
-	decision, permit := g.server.breakers.Decide(x.Key, now)
+	decision, permit := x.breakers.Decide(x.Key, now)
 	g.event(x.Key, permit.Event())
 	if decision == policy.Reject {
 		x.fail(quadnine.Unavailable, quadnine.Upstream, "guard", policy.BreakerOpen, errBreakerOpen)
@@ -103,7 +107,7 @@ func (x *Exchange) goOn() {
 }
 
 func (g guard) key(x *Exchange) {
-	x.cacheKey = g.server.cache.Key(x.keyBuf, &policy.Query{
+	x.cacheKey = x.cache.Key(x.keyBuf, &policy.Query{
 		Key: x.Key, Method: x.req.Get(":method"), Authority: x.req.Get(":authority"),
 		Path: x.path, Query: x.query, HasBody: x.method == methodPost, Body: x.digest,
 		Model: x.routedName(),

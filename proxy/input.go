@@ -48,10 +48,11 @@ var _ upstream.Stream = (*input)(nil)
 // route: it has no model, so a chain of models ends here.
 func (in *input) begin(x *Exchange, metric string) {
 	c := x.loop.take(x.conn, in)
+	c.site = x.site
 	*in = input{parent: x, child: c, metric: metric, age: -1, step: policy.Explain}
 	c.input = in
 	c.Key = quadnine.Key{Tenant: x.Key.Tenant, Metric: metric}
-	c.Deadline, c.hop, c.method = x.Deadline, x.hop, x.method
+	c.Deadline, c.hop, c.method, c.remote = x.Deadline, x.hop, x.method, x.remote
 	c.req.CopyFrom(&x.req)
 	if c.method == methodHead {
 		c.method = methodGet
@@ -68,9 +69,9 @@ func (in *input) begin(x *Exchange, metric string) {
 	} {
 		c.req.Del(name)
 	}
-	c.rename(x.loop.server.snap.Listener.Keys.Metric, metric)
+	c.rename(x.site.Keys.Metric, metric)
 	c.path, c.query, _ = bytes.Cut(c.req.Get(":path"), []byte("?"))
-	c.reqEnded = true
+	c.took(true)
 	c.touch()
 	c.at = atRoute
 	c.run()

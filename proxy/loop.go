@@ -7,6 +7,7 @@ import (
 	"github.com/quadnine/quadnine/internal/invariant"
 	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/proxy/upstream"
+	"github.com/quadnine/quadnine/snapshot"
 	"github.com/quadnine/quadnine/telemetry"
 )
 
@@ -24,13 +25,25 @@ type loop struct {
 	tel    *telemetry.Shard
 	stages []stage
 
-	free      []*Exchange
-	dead      []*Exchange // become free at the end of the wake-up
-	names     map[string]string
-	conns     map[*downConn]struct{}
-	outcomes  map[*upstream.Cluster]*batch
-	touched   bool // outcomes holds something
-	draining  bool
+	free     []*Exchange
+	dead     []*Exchange // become free at the end of the wake-up
+	names    map[string]string
+	conns    map[*downConn]struct{}
+	outcomes map[*upstream.Cluster]*batch
+	touched  bool // outcomes holds something
+	draining bool
+
+	// Scratch for what is made of a head, and for lines of access logs.
+	scratch, joined []byte
+	values          []value
+	date            []byte // a Date field's value
+	dateAt          int64  // the second that it tells
+	checks          map[*snapshot.HealthCheck]checked
+	logs            map[*snapshot.AccessLog]*accessLog
+	files           map[string]*logLines // by path
+	gathered        []*logLines          // with lines to hand over
+	logTimer        shard.Timer
+
 	active    atomic.Int64 // exchanges
 	downConns atomic.Int64
 }
@@ -43,7 +56,9 @@ func newLoop(s *Server, sh *shard.Shard) *loop {
 		server: s, shard: sh, tel: s.registry.NewShard(),
 		names: make(map[string]string), conns: make(map[*downConn]struct{}),
 		outcomes: make(map[*upstream.Cluster]*batch),
+		checks:   make(map[*snapshot.HealthCheck]checked), logs: make(map[*snapshot.AccessLog]*accessLog), files: make(map[string]*logLines),
 	}
+	l.logTimer.To = (*logTick)(l)
 	count := func(c telemetry.CounterID) func() { return func() { l.tel.Count(c, 1) } }
 	l.pool = upstream.NewPool(sh, s.dial, upstream.Events{
 		Connected:  count(telemetry.UpstreamConnects),
@@ -85,6 +100,7 @@ func (l *loop) take(c *downConn, down upstream.Stream) *Exchange {
 		x.reset()
 	}
 	x.conn, x.down, x.start = c, down, l.shard.Now()
+	x.site = c.socket.site.Load()
 	return x
 }
 
@@ -125,6 +141,7 @@ func (l *loop) batchOf(c *upstream.Cluster) *batch {
 // settle hands the outcomes of one wake-up to the cluster breakers.
 func (l *loop) settle() {
 	l.bury()
+	l.handLines()
 	if !l.touched {
 		return
 	}
@@ -133,6 +150,9 @@ func (l *loop) settle() {
 		if b.responded || b.lost {
 			c.RecordBatch(b.responded, b.lost)
 			*b = batch{}
+		}
+		if c.Retired() {
+			delete(l.outcomes, c)
 		}
 	}
 }

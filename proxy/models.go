@@ -5,6 +5,7 @@ import (
 
 	"github.com/quadnine/quadnine"
 	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/snapshot"
 )
 
 // Models is where versions come from. Its methods are called on shards: they
@@ -17,6 +18,12 @@ type Models interface {
 	// Acquire takes a lease on the version that draw, uniform over callers, falls
 	// to. It reports false while there is none.
 	Acquire(m *Model, draw uint64) (Lease, bool)
+	// AcquireShare is Acquire with percent of the callers for a canary, over what
+	// its manifest says. The same draw and share fall to the same version.
+	AcquireShare(m *Model, draw uint64, percent float64) (Lease, bool)
+	// Named returns the model called name, nil when there is none. The same model
+	// is the same pointer as For's.
+	Named(name string) *Model
 	// Pin takes a lease on one version. Its Trial is not used.
 	Pin(m *Model, number uint64) (Lease, PinResult)
 	// Other takes a lease on the version that answers where number cannot: the
@@ -96,6 +103,12 @@ func (l *Lease) drop() {
 
 // embedded reports whether the exchange is answered here, from its inputs.
 func (x *Exchange) embedded() bool {
+	switch x.mode {
+	case snapshot.ModelRouted:
+		return false
+	case snapshot.ModelEmbedded:
+		return x.model != nil
+	}
 	if x.lease.Version == nil {
 		return x.model != nil && x.model.Embedded
 	}
@@ -112,7 +125,8 @@ func (x *Exchange) routedName() string {
 
 // routed returns the version that the upstream was told to be, nil without one.
 func (x *Exchange) routed() *ModelVersion {
-	if v := x.lease.Version; v != nil && len(v.Inputs) == 0 {
+	v := x.lease.Version
+	if v != nil && (x.mode == snapshot.ModelRouted || x.mode != snapshot.ModelEmbedded && len(v.Inputs) == 0) {
 		return v
 	}
 	return nil

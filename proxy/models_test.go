@@ -70,6 +70,22 @@ func (s *shelf) Acquire(_ *Model, draw uint64) (Lease, bool) {
 	return s.lease(s.active)
 }
 
+func (s *shelf) AcquireShare(_ *Model, draw uint64, percent float64) (Lease, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.canary != nil && float64(draw>>32) < percent/100*float64(everyone) {
+		return s.lease(s.canary)
+	}
+	return s.lease(s.active)
+}
+
+func (s *shelf) Named(name string) *Model {
+	if s.model != nil && s.model.Name == name {
+		return s.model
+	}
+	return nil
+}
+
 func (s *shelf) Pin(_ *Model, number uint64) (Lease, PinResult) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

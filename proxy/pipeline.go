@@ -30,15 +30,15 @@ type stage interface {
 
 // The places in the list that the pipeline itself jumps to.
 const (
-	atRoute   = 2
-	atCompute = 4
-	atForward = 5
-	atRespond = 6
+	atRoute   = 1
+	atCompute = 5
+	atForward = 6
+	atRespond = 7
 )
 
 // stages is the life of a request. The order is the architecture.
 func stages(l *loop) []stage {
-	return []stage{decode{l}, version{l}, route{l}, guard{l}, compute{l}, forward{l}, respond{l}}
+	return []stage{decode{l}, route{l}, filters{l}, version{l}, guard{l}, compute{l}, forward{l}, respond{l}}
 }
 
 // run takes x as far as it goes now. It is called when x begins and by whatever

@@ -65,6 +65,9 @@ func (x *Exchange) blame(err *quadnine.Error) {
 	}
 	if e := x.want.Endpoint; e != nil {
 		e.Failed()
+		if why == policy.UpstreamTimeout {
+			e.TimedOut()
+		}
 	}
 }
 
@@ -83,7 +86,7 @@ func countsAgainstKey(r policy.Reason) bool {
 // nextStep asks policy which degrade step comes next.
 func (x *Exchange) nextStep() policy.Step {
 	return policy.Next(policy.Possible{
-		Peer:  x.loop.server.peers != nil && !x.asked && !x.late(),
+		Peer:  x.site != nil && x.site.Peers != "" && !x.asked && !x.late(),
 		Hop:   x.hop,
 		Fresh: x.replayable(),
 		Stale: x.storable,
@@ -110,10 +113,12 @@ func (x *Exchange) askPeer() {
 	l := x.loop
 	l.tel.Count(telemetry.PeerAttempts, 1)
 	x.err, x.asked, x.toPeer, x.step = nil, true, true, policy.Peer
-	x.cluster = l.server.peers
+	x.cluster = x.site.cluster(x.site.Peers)
 	x.want.Tried, x.tries = 0, 0
 	x.sentHead, x.headSeen, x.upEnded, x.upHasTr, x.holding = false, false, false, false, false
 	x.upOwed = 0
+	x.timedFrom = l.shard.Now()
+	x.restore()
 	x.req.Set(hopHeader, "1")
 	x.touch()
 }
@@ -123,13 +128,14 @@ func (x *Exchange) askPeer() {
 func (x *Exchange) answerStale() bool {
 	l := x.loop
 	now := l.shard.Now()
-	stored, age, ok := l.server.cache.Get(x.cacheKey, now)
+	stored, age, ok := x.cache.Get(x.cacheKey, now)
 	if !ok {
 		l.tel.Count(telemetry.CacheMisses, 1)
 		return false
 	}
 	l.tel.Count(telemetry.CacheHits, 1)
 	x.isLocal, x.step, x.status = true, policy.Stale, stored.Status
+	x.flags |= responseFromCache
 	x.resp.Reset()
 	x.resp.AddInt(":status", int64(stored.Status))
 	for i := range stored.Len() {
@@ -142,7 +148,7 @@ func (x *Exchange) answerStale() bool {
 	why := policy.ReasonOf(x.firstErr)
 	x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, policy.Stale, why, age)))
 	x.resp.Add("cache-status", string(policy.AppendCacheStatus(nil, policy.CacheStatus{
-		Hit: true, TTL: l.server.snap.Cache.TTL - age, Detail: why.String(),
+		Hit: true, TTL: x.cache.Config().TTL - age, Detail: why.String(),
 	})))
 	x.reply = stored.Body
 	return true
@@ -152,6 +158,10 @@ func (x *Exchange) answerStale() bool {
 // what next, and Retry-After where waiting helps. A gRPC caller gets it as
 // grpc-status in a trailers-only response.
 func (x *Exchange) explain(err *quadnine.Error) {
+	if x.site != nil && x.site.HTTP.Envoy {
+		x.sayPlainly(x.plainOf(err), err.Reason, "", "")
+		return
+	}
 	x.isLocal = true
 	x.status = err.Code.Status(err.Origin)
 	after := x.retryAfter(err)
@@ -179,7 +189,7 @@ func (x *Exchange) explain(err *quadnine.Error) {
 	if after > 0 {
 		x.resp.AddInt("retry-after", after)
 	}
-	if x.Route != nil && x.Route.Degrade && err.Origin == quadnine.Upstream {
+	if x.cache != nil && err.Origin == quadnine.Upstream {
 		x.resp.Add("cache-status", string(policy.AppendCacheStatus(nil, policy.CacheStatus{Detail: policy.ReasonOf(err).String()})))
 	}
 }
@@ -206,9 +216,9 @@ func (x *Exchange) retryAfter(err *quadnine.Error) int64 {
 	var d time.Duration
 	switch policy.ReasonOf(err) {
 	case policy.BreakerOpen:
-		d = l.server.breakers.RetryAfter(err.Key, l.shard.Now())
+		d = x.breakers.RetryAfter(err.Key, l.shard.Now())
 	case policy.ClusterOpen, policy.ConnectFailed:
-		if c := l.server.clusters[x.Route.Cluster]; c != nil {
+		if c := x.site.cluster(x.Route.Forward.Cluster); c != nil {
 			d = c.RetryAfter()
 		}
 	}

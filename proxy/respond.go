@@ -17,11 +17,18 @@ func (r respond) Step(x *Exchange) Verdict {
 		x.headSent = true
 		x.arm()
 		x.answeredAt = x.touched
+		x.stayHTTP()
+		if x.input == nil && r.server.leaving.Load() {
+			x.conn.leave()
+		}
 		if x.isLocal {
 			r.local(x)
 		} else {
 			r.relay(x)
 		}
+	}
+	if x.tunnelLeft() {
+		return Continue
 	}
 	if x.isLocal || x.upEnded {
 		if x.down.Buffered() == 0 {
@@ -33,9 +40,13 @@ func (r respond) Step(x *Exchange) Verdict {
 
 // local sends a reply of our own making or from the cache.
 func (respond) local(x *Exchange) {
+	if x.managed() && x.input == nil {
+		x.decorate()
+	}
 	bodyless := len(x.reply) == 0 || x.method == methodHead
 	x.down.WriteHead(&x.resp, bodyless)
 	if !bodyless {
+		x.sent += int64(len(x.reply))
 		x.down.WriteData(x.reply, true)
 	}
 }
@@ -49,8 +60,13 @@ func (respond) relay(x *Exchange) {
 	if x.step != policy.Explain {
 		x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, x.step, policy.ReasonOf(x.firstErr), -1)))
 	}
-	if x.Route.Degrade { // the cache is not asked while the upstream is well
+	if x.cache != nil { // the cache is not asked while the upstream is well
 		x.resp.Add("cache-status", "quadnine; fwd=bypass")
+	}
+	if x.managed() && x.input == nil {
+		x.serve()
+		x.mutateResponse()
+		x.decorate()
 	}
 	if !x.conn.h2 && x.resp.Has("trailer") {
 		x.resp.Del("content-length") // HTTP/1.1 carries trailers only in chunked bodies
@@ -58,6 +74,7 @@ func (respond) relay(x *Exchange) {
 	end := x.upEnded && !x.upHasTr
 	x.down.WriteHead(&x.resp, end && len(x.body) == 0)
 	if len(x.body) > 0 {
+		x.sent += int64(len(x.body))
 		x.down.WriteData(x.body, end) // its credit was given while it was held
 		if !x.storable {
 			x.dropBody()

@@ -157,7 +157,7 @@ func (r *rig) settled() {
 		r.t.Fatalf("%d bytes of the buffer budget not given back", n)
 	}
 	for _, c := range r.server.Clusters() {
-		for _, e := range c.Endpoints {
+		for _, e := range c.Endpoints() {
 			if e.Active() != 0 {
 				r.t.Fatalf("endpoint %s: %d exchanges still counted", e.Address, e.Active())
 			}
@@ -166,3 +166,10 @@ func (r *rig) settled() {
 }
 
 const query = "/api/v2/metrics/query"
+
+// socket returns an address of the sidecar's that nobody accepts on.
+func (r *rig) socket() *socket {
+	k := new(socket)
+	k.site.Store(r.server.current.Load().sites["main"])
+	return k
+}

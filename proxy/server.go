@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,11 +36,14 @@ type Options struct {
 	Log      *slog.Logger
 	Shards   int             // event loops; 1 when 0
 	Workers  int             // goroutines for work too long for a loop; 1 when 0
-	Dial     upstream.Dialer // nil: TCP
+	Dial     upstream.Dialer // nil: TCP, with the keep-alive of each cluster
+	// ListenOn opens a listener's address; nil: TCP.
+	ListenOn func(l *snapshot.Listener) (net.Listener, error)
 	// OnTransition, which may be nil, is told of every breaker's change of state,
 	// on whatever goroutine it happens. It must not block.
 	OnTransition func(Transition)
 	Models       Models // nil: no model has a say
+	Service      string // node.cluster: what health checks are answered with
 	// OnRouted, which may be nil, is told of every lease that a request takes, by
 	// the version's name and Server.Now's time: for measuring how fast a version
 	// is taken back. It must not block.
@@ -58,11 +62,12 @@ type Transition struct {
 // Server is the data plane: shards, clusters, policies and the listeners that
 // feed them.
 type Server struct {
-	snap     *snapshot.Snapshot
+	current  atomic.Pointer[state]
 	registry *telemetry.Registry
 	tracer   *telemetry.Tracer
 	log      *slog.Logger
 	dial     upstream.Dialer
+	listen   func(l *snapshot.Listener) (net.Listener, error)
 	notify   func(Transition)
 	models   Models
 	onRouted func(version string, at int64)
@@ -72,58 +77,51 @@ type Server struct {
 	origin   time.Time
 	loops    []*loop
 	workers  *shard.Workers
-	breakers *policy.Breakers
-	versions *policy.Breakers // of versions that answer here, by model and version; nil without models
-	cache    *policy.Cache
-	clusters map[*snapshot.Cluster]*upstream.Cluster
-	peers    *upstream.Cluster
+	applying sync.Mutex
+	breakers map[string]*policy.Breakers // by scope; guarded by applying
+	caches   map[string]*policy.Cache    // by scope; guarded by applying
+	versions *policy.Breakers            // of versions that answer here, by model and version; nil without models
 	budget   budget
+	unwell   atomic.Bool // health checks are to fail
+	files    logFiles
+	hostname string
+	address  netip.Addr // of this machine, for callers on it
+	service  string
 
+	accepting sync.WaitGroup
 	mu        sync.Mutex
-	listeners map[net.Listener]struct{} // guarded by mu
-	closed    bool                      // guarded by mu
+	sockets   map[*socket]struct{} // guarded by mu
+	closed    bool                 // guarded by mu
 
-	draining atomic.Bool
+	leaving  atomic.Bool   // callers are asked to go elsewhere
+	draining atomic.Bool   // no connection is taken
 	idle     chan struct{} // a token when a connection or a loop's last exchange ended while draining
 }
 
 // New starts a Server's loops. Close ends them.
 func New(o Options) (*Server, error) {
-	breakers, err := policy.NewBreakers(o.Snapshot.Breaker)
-	if err != nil {
-		return nil, err
-	}
-	cache, err := policy.NewCache(o.Snapshot.Cache)
-	if err != nil {
-		return nil, err
-	}
 	s := &Server{
-		snap: o.Snapshot, registry: o.Registry, tracer: o.Tracer, log: o.Log, dial: o.Dial, notify: o.OnTransition,
+		registry: o.Registry, tracer: o.Tracer, log: o.Log, dial: o.Dial, listen: o.ListenOn, notify: o.OnTransition,
 		models: o.Models, onRouted: o.OnRouted,
 		h1: h1.DefaultConfig(), h2: h2.DefaultConfig(), origin: time.Now(),
 		workers:  shard.NewWorkers(max(o.Workers, 1), 1024),
-		breakers: breakers, cache: cache,
-		clusters: make(map[*snapshot.Cluster]*upstream.Cluster), budget: budget{limit: bufferBudget},
-		listeners: make(map[net.Listener]struct{}), idle: make(chan struct{}, 1),
+		breakers: make(map[string]*policy.Breakers), caches: make(map[string]*policy.Cache), budget: budget{limit: bufferBudget},
+		sockets: make(map[*socket]struct{}), idle: make(chan struct{}, 1),
 	}
+	s.identify(o)
 	if s.models != nil {
 		cfg := policy.DefaultBreakerConfig()
 		cfg.MaxKeys, cfg.MaxKeysPerTenant, cfg.MaxTenants = maxVersions, maxVersions, maxVersions
+		var err error
 		if s.versions, err = policy.NewBreakers(cfg); err != nil {
 			return nil, err
 		}
 	}
-	if s.dial == nil {
-		var d net.Dialer
-		s.dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+	if s.listen == nil {
+		s.listen = listenTCP
 	}
-	for _, c := range []*snapshot.Cluster{s.snap.Local, s.snap.Peers} {
-		if c != nil {
-			s.clusters[c] = upstream.NewCluster(c, s.now, s.clusterTransition)
-		}
-	}
-	if s.snap.Peers != nil {
-		s.peers = s.clusters[s.snap.Peers]
+	if err := s.Apply(o.Snapshot); err != nil {
+		return nil, err
 	}
 	for i := range max(o.Shards, 1) {
 		sh := shard.New(i, s.origin)
@@ -137,21 +135,38 @@ func New(o Options) (*Server, error) {
 // now returns the time on the shards' time line, for what runs on goroutines.
 func (s *Server) now() int64 { return int64(time.Since(s.origin)) }
 
-// ErrClosed is returned by Serve after Drain or Close.
+// ErrClosed is returned by Serve after Drain or Close, and by Listen after Close.
 var ErrClosed = errors.New("server closed")
 
-// Serve accepts connections from ln until Drain or Close, and then returns
-// ErrClosed. Each connection goes to the shard that has the fewest.
+var errNoListener = errors.New("the snapshot has no listener to serve with")
+
+// Serve accepts connections from ln, which somebody else opened, for the
+// snapshot's first listener until Drain or Close, and then returns ErrClosed.
 func (s *Server) Serve(ln net.Listener) error {
 	s.mu.Lock()
 	if s.closed || s.draining.Load() {
 		s.mu.Unlock()
 		return errors.Join(ErrClosed, ln.Close())
 	}
-	s.listeners[ln] = struct{}{}
+	st := s.current.Load()
+	if len(st.snap.Listeners) == 0 {
+		s.mu.Unlock()
+		return errors.Join(errNoListener, ln.Close())
+	}
+	l := st.snap.Listeners[0]
+	k := &socket{name: l.Name, address: l.Address, door: &door{ln: ln}}
+	k.site.Store(st.sites[l.Name])
+	k.door.owner.Store(k)
+	s.sockets[k] = struct{}{}
 	s.mu.Unlock()
+	return s.accept(k.door)
+}
+
+// accept takes d's connections until it is closed. Each goes to the shard that
+// has the fewest.
+func (s *Server) accept(d *door) error {
 	for pause := time.Duration(0); ; {
-		nc, err := ln.Accept()
+		nc, err := d.ln.Accept()
 		if err != nil {
 			if s.draining.Load() || errors.Is(err, net.ErrClosed) {
 				return ErrClosed
@@ -169,13 +184,14 @@ func (s *Server) Serve(ln net.Listener) error {
 				l = o
 			}
 		}
-		c := newDownConn(l, nc)
+		c := newDownConn(l, d.owner.Load(), nc)
 		l.shard.Post(&c.arrive)
 	}
 }
 
-// Draining reports whether Drain was called.
-func (s *Server) Draining() bool { return s.draining.Load() }
+// Draining reports whether new callers should go elsewhere: after Leave,
+// DrainListeners, Drain or Close.
+func (s *Server) Draining() bool { return s.leaving.Load() || s.draining.Load() }
 
 // Drain stops accepting, asks every caller to go elsewhere and waits until all
 // exchanges are over and all connections closed, or ctx ends. Close still has to
@@ -245,17 +261,6 @@ func (s *Server) connClosed(*loop) {
 	}
 }
 
-func (s *Server) closeListeners() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for ln := range s.listeners {
-		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.log.Warn("closing a listener failed", "addr", ln.Addr().String(), "err", err)
-		}
-		delete(s.listeners, ln)
-	}
-}
-
 // Close ends everything at once: connections are dropped. It waits until the
 // loops have stopped.
 func (s *Server) Close() {
@@ -274,7 +279,13 @@ func (s *Server) Close() {
 		l.pool.Close()
 	}
 	s.workers.Close()
-	s.cache.Close()
+	s.accepting.Wait()
+	s.files.close()
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	for _, c := range s.caches {
+		c.Close()
+	}
 }
 
 func (s *Server) transition(k quadnine.Key, e policy.Event) {

@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy/field"
+	"github.com/quadnine/quadnine/snapshot"
 	"github.com/quadnine/quadnine/telemetry"
 )
 
@@ -27,7 +29,11 @@ func (v version) Step(x *Exchange) Verdict {
 	if v.server.models == nil {
 		return Continue
 	}
-	m := v.server.models.For(x.Key)
+	if x.input != nil {
+		return Continue // a chain of models ends here
+	}
+	v.inherit(x)
+	m := v.choose(x)
 	if m == nil {
 		return Continue
 	}
@@ -43,6 +49,52 @@ func (v version) Step(x *Exchange) Verdict {
 		v.server.onRouted(x.lease.Version.Name, v.server.now())
 	}
 	return Continue
+}
+
+// inherit has the cluster say which model its app runs, where neither the route
+// nor the listener does.
+func (v version) inherit(x *Exchange) {
+	if x.policies.Model != nil || x.Route == nil || x.Route.Forward == nil {
+		return
+	}
+	if c := x.site.cluster(x.destination(x.Route.Forward)); c != nil {
+		x.policies.Model = c.Settings().Model
+	}
+}
+
+// choose finds the model that has a say in the request: the one that the route
+// names, else the one of its metric.
+func (v version) choose(x *Exchange) *Model {
+	r := x.policies.Model
+	if r == nil {
+		return v.server.models.For(x.Key)
+	}
+	x.mode = r.Mode
+	switch {
+	case r.Mode == snapshot.ModelOff:
+		return nil
+	case r.Model != "":
+		return v.server.models.Named(r.Model)
+	default:
+		return v.server.models.For(x.Key)
+	}
+}
+
+// share is the canary's percentage of callers, where the route or the runtime
+// says it instead of the manifest.
+func (v version) share(x *Exchange) (percent float64, has bool) {
+	r := x.policies.Model
+	if r == nil {
+		return 0, false
+	}
+	percent, has = r.Weight, r.HasWeight
+	if r.WeightKey != "" {
+		const unset = math.MaxUint64
+		if n := x.site.snap.Runtime.Value(r.WeightKey, unset); n != unset {
+			percent, has = float64(n), true
+		}
+	}
+	return min(percent, 100), has
 }
 
 // pin follows a trusted caller's wish for a version, and reports false where
@@ -91,7 +143,14 @@ func parseVersion(b []byte, name string) (uint64, bool) {
 // the versions and the canary's share stay.
 func (v version) draw(x *Exchange) {
 	m := x.model
-	lease, ok := v.server.models.Acquire(m, policy.Draw(m.Salt, x.Key.Tenant, find(x, v.server.snap.Listener.Keys.User)))
+	caller := policy.Draw(m.Salt, x.Key.Tenant, find(x, x.site.Keys.User))
+	var lease Lease
+	var ok bool
+	if share, has := v.share(x); has {
+		lease, ok = v.server.models.AcquireShare(m, caller, share)
+	} else {
+		lease, ok = v.server.models.Acquire(m, caller)
+	}
 	if ok && lease.Version.Refused() { // its taking back is under way
 		number := lease.Version.Number
 		lease.drop()

@@ -23,6 +23,10 @@ func (c *constant) For(quadnine.Key) *Model { return &c.model }
 
 func (c *constant) Acquire(*Model, uint64) (Lease, bool) { return c.lease, true }
 
+func (c *constant) AcquireShare(*Model, uint64, float64) (Lease, bool) { return c.lease, true }
+
+func (c *constant) Named(string) *Model { return &c.model }
+
 func (c *constant) Pin(*Model, uint64) (Lease, PinResult) { return Lease{}, PinUnknown }
 
 func (c *constant) Other(*Model, uint64) (Lease, bool) { return Lease{}, false }
@@ -43,7 +47,7 @@ func versionBench(tb testing.TB, m Models) (version, *Exchange) {
 	tb.Cleanup(s.Close)
 	x := &Exchange{loop: s.loops[0]}
 	x.reset()
-	x.Key = quadnine.Key{Tenant: "tenant-17", Metric: "score"}
+	x.site, x.Key = s.current.Load().sites["main"], quadnine.Key{Tenant: "tenant-17", Metric: "score"}
 	return version{s.loops[0]}, x
 }
 

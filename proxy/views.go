@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/quadnine/quadnine"
@@ -19,6 +21,10 @@ const (
 	sweepKeys    = 8192
 )
 
+// maxEndpointSamples bounds how many endpoints have time series of their own: the
+// first clusters' by name. All of them are on the admin pages.
+const maxEndpointSamples = 1024
+
 // Tidy sweeps until ctx ends: it drops breakers that nobody asks for and stored
 // replies past their time. Run it on a goroutine of its own.
 func (s *Server) Tidy(ctx context.Context) {
@@ -29,36 +35,60 @@ func (s *Server) Tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			for _, tr := range s.breakers.Sweep(sweepKeys, s.now()) {
-				if tr.Event == policy.Opened {
-					s.registry.Count(telemetry.BreakerOpened, 1)
-					s.transition(tr.Key, tr.Event)
+			st := s.current.Load()
+			for _, b := range distinct(maps.Values(st.breakers)) {
+				for _, tr := range b.Sweep(sweepKeys, s.now()) {
+					if tr.Event == policy.Opened {
+						s.registry.Count(telemetry.BreakerOpened, 1)
+						s.transition(tr.Key, tr.Event)
+					}
 				}
 			}
 			if s.versions != nil {
 				s.versions.Sweep(maxVersions, s.now())
 			}
-			s.cache.Expire(s.now())
+			for _, c := range distinct(maps.Values(st.caches)) {
+				c.Expire(s.now())
+			}
 		}
 	}
 }
 
-// Breakers yields every breaker of the table, for admin pages.
-func (s *Server) Breakers() iter.Seq[policy.BreakerView] { return s.breakers.All(s.now()) }
-
-// Clusters returns the running clusters: the local one, then the peers.
-func (s *Server) Clusters() []*upstream.Cluster {
-	var out []*upstream.Cluster
-	for _, c := range []*snapshot.Cluster{s.snap.Local, s.snap.Peers} {
-		if c != nil {
-			out = append(out, s.clusters[c])
+// distinct returns each of seq once.
+func distinct[T comparable](seq iter.Seq[T]) (out []T) {
+	for v := range seq {
+		if !slices.Contains(out, v) {
+			out = append(out, v)
 		}
 	}
 	return out
 }
 
+// Breakers yields every breaker of all tables, for admin pages.
+func (s *Server) Breakers() iter.Seq[policy.BreakerView] {
+	return func(yield func(policy.BreakerView) bool) {
+		for _, b := range distinct(maps.Values(s.current.Load().breakers)) {
+			for v := range b.All(s.now()) {
+				if !yield(v) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Clusters returns the running clusters by name.
+func (s *Server) Clusters() []*upstream.Cluster {
+	st := s.current.Load()
+	out := make([]*upstream.Cluster, 0, len(st.clusters))
+	for _, name := range slices.Sorted(maps.Keys(st.clusters)) {
+		out = append(out, st.clusters[name])
+	}
+	return out
+}
+
 // Config returns the snapshot in force.
-func (s *Server) Config() *snapshot.Snapshot { return s.snap }
+func (s *Server) Config() *snapshot.Snapshot { return s.current.Load().snap }
 
 // Now returns the time on the shards' time line, in ns since the start.
 func (s *Server) Now() int64 { return s.now() }
@@ -119,8 +149,21 @@ func (s *Server) explainModel(k quadnine.Key) *ModelExplanation {
 
 // Explain looks at what would decide a request of k now. It changes nothing.
 func (s *Server) Explain(k quadnine.Key) Explanation {
-	e := Explanation{Breaker: s.breakers.Explain(k, s.now()), Threshold: s.breakers.Config(), Clusters: s.Clusters(), Model: s.explainModel(k)}
-	e.Stored, e.Newest = s.cache.ForKey(k, s.now())
+	e := Explanation{Clusters: s.Clusters(), Model: s.explainModel(k)}
+	st := s.current.Load()
+	for _, l := range st.snap.Listeners {
+		if b := st.breakers[l.Breaker]; b != nil {
+			e.Breaker, e.Threshold = b.Explain(k, s.now()), b.Config()
+			break
+		}
+	}
+	for _, c := range distinct(maps.Values(st.caches)) {
+		n, newest := c.ForKey(k, s.now())
+		if n > 0 && (e.Stored == 0 || newest < e.Newest) {
+			e.Newest = newest
+		}
+		e.Stored += n
+	}
 	return e
 }
 
@@ -146,9 +189,10 @@ func (s *Server) gauges() {
 	})
 	perEndpoint := func(read func(c *upstream.Cluster, e *upstream.Endpoint) float64) iter.Seq[telemetry.Sample] {
 		return func(yield func(telemetry.Sample) bool) {
+			left := maxEndpointSamples
 			for _, c := range s.Clusters() {
-				for _, e := range c.Endpoints {
-					if !yield(telemetry.Sample{Labels: []string{c.Name, e.Address}, Value: read(c, e)}) {
+				for _, e := range c.Endpoints() {
+					if left--; left < 0 || !yield(telemetry.Sample{Labels: []string{c.Name, e.Address}, Value: read(c, e)}) {
 						return
 					}
 				}
@@ -181,8 +225,16 @@ func (s *Server) gauges() {
 			}
 		}
 	})
-	r.Gauge(telemetry.CacheBytes, func() float64 { return float64(s.cache.Stats().Bytes) })
-	r.Gauge(telemetry.CacheEntries, func() float64 { return float64(s.cache.Stats().Entries) })
+	stored := func(read func(policy.CacheStats) float64) func() float64 {
+		return func() (sum float64) {
+			for _, c := range distinct(maps.Values(s.current.Load().caches)) {
+				sum += read(c.Stats())
+			}
+			return sum
+		}
+	}
+	r.Gauge(telemetry.CacheBytes, stored(func(c policy.CacheStats) float64 { return float64(c.Bytes) }))
+	r.Gauge(telemetry.CacheEntries, stored(func(c policy.CacheStats) float64 { return float64(c.Entries) }))
 	r.Gauge(telemetry.Ready, func() float64 { return truth(!s.Draining()) })
 }
 

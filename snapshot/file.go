@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/quadnine/quadnine/policy"
 )
 
 // File is quadnine.yaml. Its keys are the JSON names of the messages
@@ -40,6 +38,7 @@ type TenantBreaker struct {
 	Tenant             []SourceOne `yaml:"tenant"`
 	Metric             []SourceOne `yaml:"metric"`
 	RequireTenant      bool        `yaml:"requireTenant"`
+	User               []SourceOne `yaml:"user"`
 }
 
 // SourceOne is quadnine.policy.v1.KeySource: exactly one of its fields is set.
@@ -102,8 +101,7 @@ func Parse(name string, data []byte) (*File, error) {
 	if err := strict.Decode(f); err != nil {
 		return nil, located(name, err)
 	}
-	var s Snapshot
-	if err := f.apply(&s); err != nil {
+	if _, err := f.settings(); err != nil {
 		return nil, fieldErrors(name, &root, err)
 	}
 	return f, nil
@@ -167,7 +165,7 @@ func goKinds(t string) string {
 
 var knownFields = map[string][]string{
 	"File":          {"tenantBreaker", "responseCache"},
-	"TenantBreaker": {"failureThreshold", "failureRatePercent", "minRequests", "window", "openFor", "probeLease", "successThreshold", "maxKeys", "maxKeysPerTenant", "maxTenants", "decayAfter", "tenant", "metric", "requireTenant"},
+	"TenantBreaker": {"failureThreshold", "failureRatePercent", "minRequests", "window", "openFor", "probeLease", "successThreshold", "maxKeys", "maxKeysPerTenant", "maxTenants", "decayAfter", "tenant", "metric", "requireTenant", "user"},
 	"SourceOne":     {"header", "queryParameter", "pathSegment", "grpcMethod"},
 	"PathSegment":   {"index"},
 	"ResponseCache": {"ttl", "maxBytes", "maxBodyBytes", "identityHeaders"},
@@ -226,109 +224,4 @@ func lineOf(n *yaml.Node, path []string) int {
 		n = next
 	}
 	return line
-}
-
-// apply puts what the file sets into s, over the defaults.
-func (f *File) apply(s *Snapshot) error {
-	s.Breaker, s.Cache, s.Listener.Keys = policy.DefaultBreakerConfig(), policy.DefaultCacheConfig(), DefaultKeys()
-	var errs []error
-	if b := f.TenantBreaker; b != nil {
-		c := &s.Breaker
-		set(&c.FailureThreshold, int(b.FailureThreshold))
-		set(&c.FailureRatePercent, b.FailureRatePercent)
-		set(&c.MinRequests, int(b.MinRequests))
-		set(&c.Window, time.Duration(b.Window))
-		set(&c.OpenFor, time.Duration(b.OpenFor))
-		set(&c.ProbeLease, time.Duration(b.ProbeLease))
-		set(&c.SuccessThreshold, int(b.SuccessThreshold))
-		set(&c.MaxKeys, int(b.MaxKeys))
-		set(&c.MaxTenants, int(b.MaxTenants))
-		set(&c.DecayAfter, time.Duration(b.DecayAfter))
-		c.MaxKeysPerTenant = min(c.MaxKeysPerTenant, c.MaxKeys) // a default never contradicts what is set
-		set(&c.MaxKeysPerTenant, int(b.MaxKeysPerTenant))
-		s.Listener.Keys.RequireTenant = b.RequireTenant
-		errs = append(errs, sources(&s.Listener.Keys.Tenant, b.Tenant, "tenant")...)
-		errs = append(errs, sources(&s.Listener.Keys.Metric, b.Metric, "metric")...)
-		errs = append(errs, under("tenantBreaker", c.Validate())...)
-	}
-	if r := f.ResponseCache; r != nil {
-		c := &s.Cache
-		set(&c.TTL, time.Duration(r.TTL))
-		set(&c.MaxBytes, r.MaxBytes)
-		c.MaxBodyBytes = int(min(int64(c.MaxBodyBytes), max(1, c.MaxBytes/2)))
-		set(&c.MaxBodyBytes, int(r.MaxBodyBytes))
-		if len(r.IdentityHeaders) > 0 {
-			c.IdentityHeaders = r.IdentityHeaders
-		}
-		errs = append(errs, under("responseCache", c.Validate())...)
-	}
-	return errors.Join(errs...)
-}
-
-func set[T comparable](dst *T, v T) {
-	var zero T
-	if v != zero {
-		*dst = v
-	}
-}
-
-var policyError = regexp.MustCompile(`^policy: ([A-Za-z]+)(?:\[(\d+)\])? (.*)$`)
-
-// under gives each of policy's errors its path below message.
-func under(message string, err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return nil
-	}
-	var out []error
-	for _, e := range joined.Unwrap() {
-		m := policyError.FindStringSubmatch(e.Error())
-		if m == nil {
-			out = append(out, e)
-			continue
-		}
-		path := []string{message, m[1]}
-		if m[2] != "" {
-			path = append(path, m[2])
-		}
-		out = append(out, &fieldError{path, m[3]})
-	}
-	return out
-}
-
-// sources converts a list of key sources; an empty one keeps the default.
-func sources(dst *[]KeySource, in []SourceOne, field string) []error {
-	if len(in) == 0 {
-		return nil
-	}
-	var errs []error
-	out := make([]KeySource, 0, len(in))
-	for i, one := range in {
-		var k KeySource
-		n := 0
-		if one.Header != "" {
-			k, n = KeySource{Kind: FromHeader, Name: one.Header}, n+1
-		}
-		if one.QueryParameter != "" {
-			k, n = KeySource{Kind: FromQuery, Name: one.QueryParameter}, n+1
-		}
-		if one.PathSegment != nil {
-			k, n = KeySource{Kind: FromPathSegment, Index: int(one.PathSegment.Index)}, n+1
-		}
-		if one.GrpcMethod != nil {
-			k, n = KeySource{Kind: FromGRPCMethod}, n+1
-		}
-		path := []string{"tenantBreaker", field, strconv.Itoa(i)}
-		switch {
-		case n != 1:
-			errs = append(errs, &fieldError{path, fmt.Sprintf("sets %d sources: want exactly one of %s", n, strings.Join(knownFields["SourceOne"], ", "))})
-		case k.Kind == FromHeader && (strings.ToLower(k.Name) != k.Name || strings.ContainsAny(k.Name, " \t\r\n:,;")):
-			errs = append(errs, &fieldError{append(path, "header"), fmt.Sprintf("is %q: want a header field's name in lower case", k.Name)})
-		case k.Kind == FromPathSegment && k.Index > 63:
-			errs = append(errs, &fieldError{append(path, "pathSegment"), fmt.Sprintf("has index %d: want 0 to 63", k.Index)})
-		}
-		out = append(out, k)
-	}
-	*dst = out
-	return errs
 }

@@ -57,14 +57,13 @@ func TestParseErrors(t *testing.T) {
 }
 
 // withFile compiles a Source with what text sets.
-func withFile(t *testing.T, text string) *Snapshot {
+func withFile(t *testing.T, text string) settings {
 	t.Helper()
-	src := good()
-	var err error
-	if src.File, err = Parse("q.yaml", []byte(text)); err != nil {
+	file, err := Parse("q.yaml", []byte(text))
+	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Compile(src)
+	s, err := file.settings()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +73,7 @@ func withFile(t *testing.T, text string) *Snapshot {
 func TestNothingSetIsTheDefaults(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "---\n", "null\n", "tenantBreaker:\nresponseCache:\n", "tenantBreaker: {}\nresponseCache: {}\n", "tenantBreaker: {window: null, maxKeys: 0}\n"} {
 		s := withFile(t, text)
-		if s.Breaker != policy.DefaultBreakerConfig() || !reflect.DeepEqual(s.Cache, policy.DefaultCacheConfig()) || !reflect.DeepEqual(s.Listener.Keys, DefaultKeys()) {
+		if s.breaker != policy.DefaultBreakerConfig() || !reflect.DeepEqual(s.cache, policy.DefaultCacheConfig()) || !reflect.DeepEqual(s.keys, DefaultKeys()) {
 			t.Errorf("%q changes a default: %+v", text, s)
 		}
 	}
@@ -97,6 +96,7 @@ tenantBreaker:
   requireTenant: true
   tenant: [header: x-org, pathSegment: {index: 3}, pathSegment: {}]
   metric: [grpcMethod: {}, queryParameter: m]
+  user: [header: x-who]
 responseCache:
   ttl: 5s
   maxBytes: 1000000
@@ -107,30 +107,30 @@ responseCache:
 		FailureThreshold: 7, FailureRatePercent: 12.5, MinRequests: 9, Window: 10 * time.Second, OpenFor: 250 * time.Millisecond,
 		ProbeLease: 3 * time.Second, SuccessThreshold: 2, MaxKeys: 100, MaxKeysPerTenant: 10, MaxTenants: 5, DecayAfter: time.Minute,
 	}
-	if s.Breaker != wantBreaker {
-		t.Errorf("breaker %+v\nwant    %+v", s.Breaker, wantBreaker)
+	if s.breaker != wantBreaker {
+		t.Errorf("breaker %+v\nwant    %+v", s.breaker, wantBreaker)
 	}
 	wantCache := policy.CacheConfig{TTL: 5 * time.Second, MaxBytes: 1e6, MaxBodyBytes: 1000, IdentityHeaders: []string{"x-user"}}
-	if !reflect.DeepEqual(s.Cache, wantCache) {
-		t.Errorf("cache %+v\nwant  %+v", s.Cache, wantCache)
+	if !reflect.DeepEqual(s.cache, wantCache) {
+		t.Errorf("cache %+v\nwant  %+v", s.cache, wantCache)
 	}
 	wantKeys := Keys{
 		Tenant:        []KeySource{{Kind: FromHeader, Name: "x-org"}, {Kind: FromPathSegment, Index: 3}, {Kind: FromPathSegment}},
 		Metric:        []KeySource{{Kind: FromGRPCMethod}, {Kind: FromQuery, Name: "m"}},
-		User:          DefaultKeys().User,
+		User:          []KeySource{{Kind: FromHeader, Name: "x-who"}},
 		RequireTenant: true,
 	}
-	if !reflect.DeepEqual(s.Listener.Keys, wantKeys) {
-		t.Errorf("keys %+v\nwant %+v", s.Listener.Keys, wantKeys)
+	if !reflect.DeepEqual(s.keys, wantKeys) {
+		t.Errorf("keys %+v\nwant %+v", s.keys, wantKeys)
 	}
 }
 
 // TestDefaultsNeverContradictWhatIsSet: one bound lowered alone is no error.
 func TestDefaultsNeverContradictWhatIsSet(t *testing.T) {
-	if c := withFile(t, "tenantBreaker: {maxKeys: 100}").Breaker; c.MaxKeysPerTenant != 100 {
+	if c := withFile(t, "tenantBreaker: {maxKeys: 100}").breaker; c.MaxKeysPerTenant != 100 {
 		t.Errorf("maxKeysPerTenant %d with maxKeys 100", c.MaxKeysPerTenant)
 	}
-	if c := withFile(t, "responseCache: {maxBytes: 65536}").Cache; c.MaxBodyBytes != 32768 {
+	if c := withFile(t, "responseCache: {maxBytes: 65536}").cache; c.MaxBodyBytes != 32768 {
 		t.Errorf("maxBodyBytes %d with maxBytes 65536", c.MaxBodyBytes)
 	}
 }

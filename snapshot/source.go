@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -28,7 +29,8 @@ type Source struct {
 // Compile checks src and returns its snapshot. The error joins one line for each
 // thing that is wrong, each naming the flag.
 func Compile(src Source) (*Snapshot, error) {
-	s := new(Snapshot)
+	l := &Listener{Name: mainListener, HTTP: HTTP{DrainTimeout: drainTime}}
+	s := &Snapshot{Listeners: []*Listener{l}, Clusters: make(map[string]*Cluster)}
 	var errs []error
 	bad := func(flag, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{flag}, args...)...))
@@ -37,23 +39,26 @@ func Compile(src Source) (*Snapshot, error) {
 	if file == nil {
 		file = new(File)
 	}
-	if err := file.apply(s); err != nil {
+	settings, err := file.settings()
+	if err != nil {
 		errs = append(errs, err)
 	}
+	l.Keys, l.Breaker = settings.keys, &Breaker{Scope: "listener/" + mainListener, Config: settings.breaker}
 	switch src.Role {
 	case "inbound":
 	case "outbound":
-		s.Listener.Role = Outbound
+		l.Role = Outbound
 	default:
 		bad("--role", "%q is no role: use inbound (in front of the local app) or outbound", src.Role)
 	}
 	if len(src.Upstreams) == 0 {
 		bad("--upstream", "give at least one, like --upstream http://127.0.0.1:8080")
 	}
-	s.Local = &Cluster{Name: "local", Endpoints: endpoints("--upstream", src.Upstreams, bad)}
+	s.Clusters[LocalCluster] = fixed(LocalCluster, endpoints("--upstream", src.Upstreams, bad))
 	if len(src.Peers) > 0 {
-		s.Peers = &Cluster{Name: "peers", Endpoints: endpoints("--peer", src.Peers, bad)}
-		if s.Listener.Role == Outbound {
+		l.Peers = PeersCluster
+		s.Clusters[PeersCluster] = fixed(PeersCluster, endpoints("--peer", src.Peers, bad))
+		if l.Role == Outbound {
 			bad("--peer", "an outbound listener has no peers: list every endpoint with --upstream")
 		}
 		if len(src.Trust) == 0 {
@@ -69,7 +74,7 @@ func Compile(src Source) (*Snapshot, error) {
 			bad("--trust", "%q is no CIDR: write 10.0.0.0/8 or an address", t)
 			continue
 		}
-		s.Listener.Trusted = append(s.Listener.Trusted, p.Masked())
+		l.Trusted = append(l.Trusted, p.Masked())
 	}
 	if src.Timeout <= 0 {
 		bad("--timeout", "is %v: want more than 0", src.Timeout)
@@ -77,40 +82,74 @@ func Compile(src Source) (*Snapshot, error) {
 	if src.Idle <= 0 {
 		bad("--idle-timeout", "is %v: want more than 0", src.Idle)
 	}
-	route := Route{Cluster: s.Local, Timeout: src.Timeout, Idle: src.Idle}
+	l.HTTP.IdleTimeout = idleConn
+	forward := &Forward{Cluster: LocalCluster, NotFoundStatus: 503, Timeout: src.Timeout, Idle: src.Idle, HasIdle: true}
+	stored := Policies{Cache: &Cache{Scope: "listener/" + mainListener, Config: settings.cache}}
+	var routes []*Route
 	for _, p := range src.Degrade {
 		if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?# ") {
 			bad("--degrade", "%q is no path prefix: it starts with / and has no query", p)
 			continue
 		}
-		r := route
-		r.Prefix, r.Degrade = p, true
-		s.Routes = append(s.Routes, &r)
+		r := &Route{Name: p, Match: RouteMatch{Kind: PathSegmentPrefix, Path: p}, Forward: forward, Policies: stored}
+		if strings.HasSuffix(p, "/") {
+			r.Match.Kind = PathPrefix
+		}
+		routes = append(routes, r)
 	}
-	slices.SortStableFunc(s.Routes, func(a, b *Route) int { return cmp.Compare(len(b.Prefix), len(a.Prefix)) })
+	slices.SortStableFunc(routes, func(a, b *Route) int { return cmp.Compare(len(b.Match.Path), len(a.Match.Path)) })
 	// Also beside a route for "/": the target of OPTIONS may be "*".
-	s.Routes = append(s.Routes, &route)
+	routes = append(routes, &Route{Forward: forward})
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	table := &RouteTable{
+		Name:     mainListener,
+		Hosts:    []*VirtualHost{{Name: mainListener, Domains: []string{"*"}, Routes: routes}},
+		Clusters: []string{LocalCluster},
+	}
+	if err := table.Finish(nil); err != nil {
+		return nil, err
+	}
+	l.Inline = table
 	return s, nil
 }
 
-// maxEndpoints is what one request can keep in mind of where it was tried.
-const maxEndpoints = 64
+// The names of what flags configure.
+const (
+	mainListener = "main"
+	LocalCluster = "local" // the upstream tried first
+	PeersCluster = "peers" // the degrade step of an inbound listener
+)
+
+const (
+	idleConn  = 5 * time.Minute        // a caller's connection without a stream
+	drainTime = 500 * time.Millisecond // between the two GOAWAYs
+)
+
+// fixed is a cluster of endpoints that flags name.
+func fixed(name string, endpoints []Endpoint) *Cluster {
+	return &Cluster{
+		ClusterSettings: &ClusterSettings{
+			Name: name, ConnectTimeout: time.Second, IdleTimeout: time.Minute,
+			Thresholds: [2]Thresholds{flagThresholds, flagThresholds},
+		},
+		Assignment: &Assignment{Endpoints: endpoints, Overprovisioning: 140, Localities: []Locality{{}}},
+	}
+}
+
+// flagThresholds bound what clusters from flags take: only how many wait.
+var flagThresholds = Thresholds{MaxConnections: math.MaxUint32, MaxPending: 1024, MaxRequests: math.MaxUint32, MaxRetries: math.MaxUint32}
 
 func endpoints(flag string, urls []string, bad func(string, string, ...any)) []Endpoint {
 	var out []Endpoint
-	if len(urls) > maxEndpoints {
-		bad(flag, "%d endpoints are too many: at most %d", len(urls), maxEndpoints)
-	}
 	for _, raw := range urls {
 		u, err := url.Parse(raw)
 		if err != nil || u.Host == "" {
 			bad(flag, "%q is no URL: write http://host:port (h2c:// and h1:// force the protocol)", raw)
 			continue
 		}
-		e := Endpoint{}
+		e := Endpoint{Weight: 1}
 		switch u.Scheme {
 		case "http":
 		case "h2c":

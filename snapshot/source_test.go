@@ -12,10 +12,6 @@ func good() Source {
 }
 
 func TestCompileNamesTheFlag(t *testing.T) {
-	many := make([]string, maxEndpoints+1)
-	for i := range many {
-		many[i] = "http://app"
-	}
 	for name, c := range map[string]struct {
 		change func(*Source)
 		want   string
@@ -30,7 +26,6 @@ func TestCompileNamesTheFlag(t *testing.T) {
 		"user":         {func(s *Source) { s.Upstreams = []string{"http://me@app"} }, `--upstream: "http://me@app": only a host and a port may follow the scheme: paths are forwarded unchanged`},
 		"port 0":       {func(s *Source) { s.Upstreams = []string{"http://app:0"} }, `--upstream: "http://app:0": port 0 is not within 1 to 65535`},
 		"port 65536":   {func(s *Source) { s.Upstreams = []string{"http://app:65536"} }, `--upstream: "http://app:65536": port 65536 is not within 1 to 65535`},
-		"too many":     {func(s *Source) { s.Upstreams = many }, `--upstream: 65 endpoints are too many: at most 64`},
 		"peer":         {func(s *Source) { s.Peers, s.Trust = []string{"ftp://p"}, []string{"10.0.0.0/8"} }, `--peer: "ftp://p": unknown scheme "ftp": use http, h2c or h1`},
 		"peer trust":   {func(s *Source) { s.Peers = []string{"http://p"} }, `--peer: needs --trust with the peers' addresses (a CIDR): without it their x-quadnine-hop mark is ignored and a request could circle among sidecars`},
 		"peer role":    {func(s *Source) { s.Role, s.Peers, s.Trust = "outbound", []string{"http://p"}, []string{"::1"} }, `--peer: an outbound listener has no peers: list every endpoint with --upstream`},
@@ -73,11 +68,12 @@ func TestCompileEndpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Endpoint{{"app:80", Auto}, {"10.0.0.1:81", H2C}, {"[::1]:8080", H1}}
-	if len(s.Local.Endpoints) != len(want) || s.Peers != nil || s.Listener.Role != Outbound {
+	want := []Endpoint{{Address: "app:80", Weight: 1}, {Address: "10.0.0.1:81", Protocol: H2C, Weight: 1}, {Address: "[::1]:8080", Protocol: H1, Weight: 1}}
+	got := s.Clusters[LocalCluster].Assignment.Endpoints
+	if len(got) != len(want) || s.Clusters[PeersCluster] != nil || s.Listeners[0].Role != Outbound {
 		t.Fatalf("got %+v", s)
 	}
-	for i, e := range s.Local.Endpoints {
+	for i, e := range got {
 		if e != want[i] {
 			t.Errorf("endpoint %d: %+v, want %+v", i, e, want[i])
 		}

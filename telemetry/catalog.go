@@ -41,6 +41,7 @@ var (
 	UpstreamProbeFallbacks  = counter("quadnine.upstream.probe.fallbacks", "{endpoint}", "Endpoints that did not speak HTTP/2 when probed and are used with HTTP/1.1.")
 	UpstreamRetries         = counter("quadnine.upstream.retries", "{request}", "Tries after a request's first, on another endpoint or connection.")
 	ResponsesReset          = counter("quadnine.responses.reset", "{response}", "Replies that broke after their head was sent; the caller saw a reset, never a clean end.")
+	AccessLogDrops          = counter("quadnine.access_log.drops", "{line}", "Lines of access logs that were not written: the file could not be opened or written, or the writer was behind.")
 	PeerAttempts            = counter("quadnine.peer.attempts", "{request}", "Requests sent to a peer sidecar as a degrade step.")
 )
 
@@ -86,6 +87,23 @@ var (
 	ModelTakenBack = verdicts.with("rollback")
 )
 
+// Management server. Series are by kind of resource: CDS, EDS, LDS, RDS, RTDS.
+var (
+	xdsUpdates  = counters("quadnine.xds.updates", "{response}", "Responses of a management server, by kind and by whether all in it was accepted.", "api", "result")
+	XDSAccepted = perAPI(xdsUpdates, "accepted")
+	XDSRejected = perAPI(xdsUpdates, "rejected")
+)
+
+// xdsAPIs are the kinds of resources, in the order of xds.Kind.
+var xdsAPIs = [...]string{"CDS", "EDS", "LDS", "RDS", "RTDS"}
+
+func perAPI(in *Instrument, result string) (out [len(xdsAPIs)]CounterID) {
+	for i, api := range xdsAPIs {
+		out[i] = in.with(api, result)
+	}
+	return out
+}
+
 // Telemetry about itself.
 var (
 	scraped        = counters("quadnine.telemetry.scrapes", "{scrape}", "Scrapes by how they were served: encoded for this scraper, or shared with one that came first.", "how")
@@ -105,6 +123,12 @@ var (
 	EndpointHealthy       = gauges("quadnine.endpoint.healthy", "{endpoint}", "1 while an endpoint is given requests, 0 while it is thought down.", "cluster", "endpoint")
 	ClusterBreakerOpen    = gauges("quadnine.cluster.breaker.open", "{cluster}", "1 while a cluster's breaker is open.", "cluster")
 	BreakerKeys           = gauges("quadnine.breaker.keys", "{key}", "Tenant+metric keys in the breaker table, by state.", "state")
+	XDSConnected          = gauge("quadnine.xds.connected", "{stream}", "1 while a stream to a management server is open.")
+	XDSStaleAge           = gauge("quadnine.xds.stale.age", "s", "How old the stored configuration is that no server has confirmed since the start; 0 when it is confirmed.")
+	XDSResources          = gauges("quadnine.xds.resources", "{resource}", "Resources known, by kind.", "api")
+	XDSResourcesRejected  = gauges("quadnine.xds.resources.rejected", "{resource}", "Resources whose newest version was refused; /xds/status says why.", "api")
+	XDSIgnoredFields      = gauges("quadnine.xds.ignored_fields", "{field}", "Fields set in accepted resources that have no effect; /xds/status lists them.", "api")
+	XDSUnknownFields      = gauges("quadnine.xds.unknown_fields", "{field}", "Fields in accepted resources that this program's API does not have.", "api")
 	CacheBytes            = gauge("quadnine.cache.size", "By", "Bytes held by the response cache, heads included.")
 	CacheEntries          = gauge("quadnine.cache.entries", "{response}", "Replies held by the response cache.")
 	ModelVersion          = gauges("quadnine.model.version", "{version}", "The number of the version in a state, for the states active, canary and standby.", "model", "state")

@@ -101,7 +101,7 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 	if err := d.begin(ctx); err != nil {
 		return err
 	}
-	for _, act := range []func(context.Context) error{d.traffic, d.model, d.fault, d.recovery, d.rollback, d.outage} {
+	for _, act := range []func(context.Context) error{d.traffic, d.model, d.fault, d.recovery, d.rollback, d.xds, d.outage} {
 		if err := act(ctx); err != nil {
 			return err
 		}

@@ -292,7 +292,7 @@ func TestDemo(t *testing.T) {
 	if err := d.run(t.Context(), false); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	for _, want := range []string{"traffic", "fault", "isolation", "model", "recovery", "rollback", "outage", "summary", "· 0 lost ·", "100.000 %", "7/7 goals ✓"} {
+	for _, want := range []string{"traffic", "fault", "isolation", "model", "recovery", "rollback", "outage", "summary", "· 0 lost ·", "100.000 %", "8/8 goals ✓"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the demo does not say %q:\n%s", want, out.String())
 		}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -42,7 +44,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot()
-	root.SetArgs(args)
+	root.SetArgs(named(args))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
@@ -59,6 +61,15 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitFailure
 }
 
+// named returns args with the command that flags alone mean: quadnine -c FILE runs
+// the sidecar, so that it can stand where an envoy binary is expected.
+func named(args []string) []string {
+	if len(args) == 0 || !strings.HasPrefix(args[0], "-") || slices.Contains([]string{"-h", "--help", "--version"}, args[0]) {
+		return args
+	}
+	return append([]string{"run"}, args...)
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "quadnine",
@@ -73,7 +84,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, cmd.CommandPath()))
 	})
-	root.AddCommand(newRun(), newDemo(), newModel(), newHealthcheck(), newVersion())
+	root.AddCommand(newRun(), newControl(), newXDS(), newConfig(), newDemo(), newModel(), newHealthcheck(), newVersion())
 	for _, c := range root.Commands() {
 		args := c.Args
 		c.Args = func(cmd *cobra.Command, a []string) error {

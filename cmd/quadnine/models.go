@@ -207,6 +207,29 @@ func (a *models) Acquire(m *proxy.Model, draw uint64) (proxy.Lease, bool) {
 	return out, out.Version != nil
 }
 
+// AcquireShare implements proxy.Models.
+func (a *models) AcquireShare(m *proxy.Model, draw uint64, percent float64) (proxy.Lease, bool) {
+	l, err := a.loader.AcquireShare(m.Name, draw, percent)
+	if err != nil {
+		return proxy.Lease{}, false
+	}
+	out := a.lease(m, l)
+	return out, out.Version != nil
+}
+
+// Named implements proxy.Models.
+func (a *models) Named(name string) *proxy.Model {
+	if m := a.routed.Load(); m != nil && m.Name == name {
+		return m
+	}
+	for _, m := range *a.byMetric.Load() {
+		if m.Name == name {
+			return m
+		}
+	}
+	return nil
+}
+
 // Pin implements proxy.Models.
 func (a *models) Pin(m *proxy.Model, number uint64) (proxy.Lease, proxy.PinResult) {
 	l, err := a.loader.AcquireVersion(m.Name, number)

@@ -278,15 +278,15 @@ func TestConfigPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	src := snapshot.Source{Role: "inbound", Upstreams: []string{"http://127.0.0.1:1"}, Timeout: 1, Idle: 1, File: f}
+	src := snapshot.Source{Role: "inbound", Upstreams: []string{"http://127.0.0.1:1"}, Timeout: 1, Idle: 1, Degrade: []string{"/api"}, File: f}
 	snap, err := snapshot.Compile(src)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := fmt.Sprintf("%+v %+v", snap.Breaker, snap.Listener.Keys), fmt.Sprintf("%+v %+v", policy.DefaultBreakerConfig(), snapshot.DefaultKeys()); got != want {
+	if got, want := fmt.Sprintf("%+v %+v", snap.Listeners[0].Breaker.Config, snap.Listeners[0].Keys), fmt.Sprintf("%+v %+v", policy.DefaultBreakerConfig(), snapshot.DefaultKeys()); got != want {
 		t.Errorf("the example is not the defaults:\n%s\n%s", got, want)
 	}
-	if got, want := fmt.Sprintf("%+v", snap.Cache), fmt.Sprintf("%+v", policy.DefaultCacheConfig()); got != want {
+	if got, want := fmt.Sprintf("%+v", snap.Listeners[0].Inline.Hosts[0].Routes[0].Cache.Config), fmt.Sprintf("%+v", policy.DefaultCacheConfig()); got != want {
 		t.Errorf("the example is not the defaults:\n%s\n%s", got, want)
 	}
 }

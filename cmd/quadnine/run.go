@@ -11,6 +11,7 @@ import (
 
 	"github.com/quadnine/quadnine/console"
 	"github.com/quadnine/quadnine/snapshot"
+	"github.com/quadnine/quadnine/xds/bootstrap"
 )
 
 // newRun is the sidecar itself.
@@ -19,7 +20,8 @@ func newRun() *cobra.Command {
 		src        snapshot.Source
 		cfg        sidecarConfig
 		configFile string
-		logLevel   string
+		level      string
+		envoy      envoyFlags
 	)
 	c := &cobra.Command{
 		Use:   "run",
@@ -36,10 +38,26 @@ With OTEL_EXPORTER_OTLP_ENDPOINT set, traces, metrics and logs are exported over
 OTLP (http/protobuf).`,
 		Example: `  quadnine run --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9090
   quadnine run --listen :8080 --upstream h2c://127.0.0.1:9090 --degrade /api/v2/metrics/query --config quadnine.yaml`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error { return cobra.NoArgs(cmd, envoy.before(cmd, args)) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.level.UnmarshalText([]byte(logLevel)); err != nil {
-				return usage(fmt.Errorf("--log-level %q: use debug, info, warn or error", logLevel))
+			var err error
+			if cfg.level, err = logLevel(level); err != nil {
+				return err
+			}
+			if err := envoy.apply(&cfg); err != nil {
+				return err
+			}
+			if envoy.hotRestart {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "disabled")
+				return err
+			}
+			var closeLog func()
+			if cfg.logTo, closeLog, err = envoy.openLog(cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			defer closeLog()
+			if envoy.managed() {
+				return runManaged(cmd, &cfg, &envoy)
 			}
 			if configFile != "" {
 				data, err := os.ReadFile(configFile)
@@ -54,15 +72,16 @@ OTLP (http/protobuf).`,
 			if err != nil {
 				return usage(err)
 			}
-			cfg.snap, cfg.logTo = snap, cmd.ErrOrStderr()
+			cfg.snap = snap
 			s, err := startSidecar(cmd.Context(), cfg)
 			if err != nil {
 				return err
 			}
-			s.log.Info("ready", "listen", s.Addr(), "admin", s.AdminAddr(), "role", snap.Listener.Role.String(),
+			s.log.Info("ready", "listen", s.Addr(), "admin", s.AdminAddr(), "role", snap.Listeners[0].Role.String(),
 				"upstreams", src.Upstreams, "degrade", src.Degrade)
 			select {
 			case <-cmd.Context().Done():
+			case <-s.quit:
 			case err := <-s.failed:
 				return errors.Join(err, s.stop(cfg.drain))
 			}
@@ -88,7 +107,50 @@ OTLP (http/protobuf).`,
 	f.BoolVar(&cfg.pprof, "admin-pprof", false, "serve /debug/pprof on the admin address")
 	f.IntVar(&cfg.shards, "shards", 0, "event loops; 0: one or two, by the CPUs this process may use")
 	f.DurationVar(&cfg.drain, "drain-time", 30*time.Second, "after SIGTERM: how long running requests may take")
-	f.StringVar(&logLevel, "log-level", slog.LevelInfo.String(), "debug, info, warn or error")
-	f.StringVar(&cfg.logFormat, "log-format", "text", "text or json")
+	f.StringVarP(&level, "log-level", "l", slog.LevelInfo.String(), "debug, info, warn or error; Envoy's names do too")
+	f.StringVar(&cfg.logFormat, "log-format", "text", "text or json; a pattern of Envoy's is text")
+	f.StringVar(&cfg.managed.stateDir, "state-dir", "", "with -c: where the last good configuration is kept, or none (default: in the user's cache directory)")
+	f.BoolVar(&cfg.managed.noEmpty, "refuse-empty", false, "with -c: refuse a state-of-the-world response without any listener or cluster, which would delete them all")
+	f.StringVar(&cfg.managed.csds, "csds", "", "with -c: address to serve the client status discovery service on")
+	envoy.register(f)
 	return c
+}
+
+// needsNoBootstrap are the flags that say what a bootstrap says.
+var needsNoBootstrap = []string{"listen", "upstream", "degrade", "role", "peer", "config", "timeout", "idle-timeout"}
+
+// runManaged runs a sidecar that is configured by a bootstrap file.
+func runManaged(cmd *cobra.Command, cfg *sidecarConfig, envoy *envoyFlags) error {
+	for _, name := range needsNoBootstrap {
+		if cmd.Flags().Changed(name) {
+			return usage(fmt.Errorf("--%s: not together with a bootstrap (-c, --config-yaml), which says what is listened on and where requests go", name))
+		}
+	}
+	boot, err := bootstrap.Load(envoy.boot)
+	if err != nil {
+		return usage(err)
+	}
+	if !cmd.Flags().Changed("admin") && boot.Admin != "" {
+		cfg.admin = boot.Admin
+	}
+	cfg.managed.boot, cfg.managed.strict = boot, envoy.strict
+	if envoy.mode == "validate" {
+		return validateBootstrap(cmd, boot, envoy.strict)
+	}
+	s, err := startSidecar(cmd.Context(), *cfg)
+	if err != nil {
+		return err
+	}
+	envoy.warn(s.log)
+	if envoy.addressPath != "" {
+		if err := os.WriteFile(envoy.addressPath, []byte(s.AdminAddr()), 0o644); err != nil {
+			return errors.Join(usage(fmt.Errorf("--admin-address-path: %w", err)), s.stop(0))
+		}
+	}
+	s.log.Info("started", "admin", s.AdminAddr(), "node", boot.Node.GetId(), "cluster", boot.Node.GetCluster())
+	select {
+	case <-cmd.Context().Done():
+	case <-s.quit:
+	}
+	return s.stop(cfg.drain)
 }

@@ -32,6 +32,7 @@ type sidecarConfig struct {
 	logTo         io.Writer
 	onTransition  func(proxy.Transition)
 	models        modelsConfig
+	managed       managedConfig                  // with a bootstrap: snap is nil then
 	onRouted      func(version string, at int64) // measurement only
 }
 
@@ -41,13 +42,17 @@ type sidecar struct {
 	tel      *telemetry.Telemetry
 	proxy    *proxy.Server
 	console  *console.Server
-	models   *models // nil without --models
-	listener net.Listener
+	models   *models       // nil without --models
+	managed  *managed      // nil without a bootstrap
+	listener net.Listener  // nil with a bootstrap: the data plane opens its own
+	drain    time.Duration // how long callers may take to leave
+	quit     chan struct{} // closed by /quitquitquit
 	started  time.Time
 	failed   chan error // the data plane's accept loop ended by itself
 
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	cancel   context.CancelFunc
+	unfollow func() // ends the management stream; nil before it begins
+	wg       sync.WaitGroup
 }
 
 // maxShards is enough for a sidecar: one loop moves several hundred thousand
@@ -70,7 +75,7 @@ func loops(n int) int {
 // startSidecar opens the ports and starts everything. On an error nothing is
 // left running.
 func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error) {
-	s := &sidecar{started: time.Now(), failed: make(chan error, 1)}
+	s := &sidecar{started: time.Now(), failed: make(chan error, 1), quit: make(chan struct{}), drain: cfg.drain}
 	s.tel, err = telemetry.Setup(ctx, telemetry.Options{
 		LogWriter: cfg.logTo, LogFormat: cfg.logFormat, LogLevel: cfg.level, Version: version(),
 	})
@@ -87,13 +92,21 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 			err = errors.Join(err, s.stop(0))
 		}
 	}()
-	var lc net.ListenConfig
-	if s.listener, err = lc.Listen(ctx, "tcp", cfg.listen); err != nil {
-		return nil, fmt.Errorf("listen: %w: is another program on that port? choose another with --listen, or port 0 for any free one", err)
+	snap := cfg.snap
+	if snap != nil {
+		var lc net.ListenConfig
+		if s.listener, err = lc.Listen(ctx, "tcp", cfg.listen); err != nil {
+			return nil, fmt.Errorf("listen: %w: is another program on that port? choose another with --listen, or port 0 for any free one", err)
+		}
+	} else {
+		snap = new(snapshot.Snapshot)
 	}
 	o := proxy.Options{
-		Snapshot: cfg.snap, Registry: s.tel.Registry, Tracer: s.tel.Tracer, Log: s.log,
+		Snapshot: snap, Registry: s.tel.Registry, Tracer: s.tel.Tracer, Log: s.log,
 		Shards: loops(cfg.shards), OnTransition: s.transition(cfg.onTransition), OnRouted: cfg.onRouted,
+	}
+	if cfg.managed.boot != nil {
+		o.Service = cfg.managed.boot.Node.GetCluster()
 	}
 	if cfg.models.dir != "" {
 		s.models = newModels(s.log)
@@ -109,8 +122,13 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 		}
 		s.wg.Go(func() { s.models.follow(ctx) })
 	}
+	if cfg.managed.boot != nil {
+		if s.managed, err = startManaged(ctx, cfg.managed, s.proxy, s.tel.Registry, s.log); err != nil {
+			return nil, err
+		}
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/", console.New(s.views(cfg.snap)))
+	mux.Handle("/", console.New(s.views()))
 	if cfg.pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -118,18 +136,31 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 	if s.console, err = console.Listen(ctx, cfg.admin, mux, s.log); err != nil {
 		return nil, err
 	}
-	s.wg.Go(func() {
-		if err := s.proxy.Serve(s.listener); !errors.Is(err, proxy.ErrClosed) {
-			s.failed <- err
-		}
-	})
+	if s.listener != nil {
+		s.wg.Go(func() {
+			if err := s.proxy.Serve(s.listener); !errors.Is(err, proxy.ErrClosed) {
+				s.failed <- err
+			}
+		})
+		s.wg.Go(func() { s.greet(ctx, snap) })
+	}
+	if s.managed != nil {
+		follow, cancel := context.WithCancel(ctx)
+		var following sync.WaitGroup
+		s.unfollow = func() { cancel(); following.Wait() }
+		following.Go(func() { s.managed.follow(follow, s.log) })
+	}
 	s.wg.Go(func() { s.proxy.Tidy(ctx) })
-	s.wg.Go(func() { s.greet(ctx, cfg.snap) })
 	return s, nil
 }
 
 // Addr returns where requests are taken.
-func (s *sidecar) Addr() string { return s.listener.Addr().String() }
+func (s *sidecar) Addr() string {
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
 
 // AdminAddr returns where the console listens.
 func (s *sidecar) AdminAddr() string { return s.console.Addr().String() }
@@ -152,7 +183,7 @@ func (s *sidecar) transition(also func(proxy.Transition)) func(proxy.Transition)
 // the same, for the app may still be starting.
 func (s *sidecar) greet(ctx context.Context, snap *snapshot.Snapshot) {
 	d := net.Dialer{Timeout: 2 * time.Second}
-	for _, e := range snap.Local.Endpoints {
+	for _, e := range snap.Clusters[snapshot.LocalCluster].Assignment.Endpoints {
 		nc, err := d.DialContext(ctx, "tcp", e.Address)
 		if err == nil {
 			_ = nc.Close() // only its existence was asked
@@ -174,6 +205,9 @@ func (s *sidecar) stop(drain time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	var errs []error
+	if s.unfollow != nil {
+		s.unfollow() // what is configured from here on is for whoever comes next
+	}
 	if s.proxy != nil {
 		if drain > 0 {
 			s.log.Info("draining", "in_flight", s.proxy.Active(), "at_most", drain)
@@ -195,5 +229,8 @@ func (s *sidecar) stop(drain time.Duration) error {
 		errs = append(errs, s.console.Shutdown(late))
 	}
 	s.wg.Wait()
+	if s.managed != nil {
+		errs = append(errs, s.managed.close())
+	}
 	return errors.Join(append(errs, s.tel.Shutdown(late))...)
 }

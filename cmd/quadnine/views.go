@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quadnine/quadnine"
@@ -14,30 +15,74 @@ import (
 )
 
 // views shows the data plane to the console.
-func (s *sidecar) views(snap *snapshot.Snapshot) console.Views {
+func (s *sidecar) views() console.Views {
 	v := console.Views{
 		Ready: func() console.State {
-			if s.proxy.Draining() {
+			switch {
+			case s.proxy.Draining(), s.proxy.HealthFailed():
 				return console.Draining
+			case s.managed != nil && !s.managed.applier.Ready().Live:
+				return console.PreInitializing
+			default:
+				return console.Live
 			}
-			return console.Live
 		},
-		Clusters: s.clusters,
-		Breakers: s.breakers,
-		Explain:  func(k quadnine.Key) console.Explanation { return s.explain(snap, k) },
-		Metrics:  s.tel.Registry.Handler(),
+		Clusters:  s.clusters,
+		Breakers:  s.breakers,
+		Explain:   s.explain,
+		Metrics:   s.tel.Registry.Handler(),
+		Listeners: s.listeners,
+		Control: console.Control{
+			FailHealth: s.proxy.FailHealth, DrainListeners: s.drainListeners, Quit: sync.OnceFunc(func() { close(s.quit) }),
+		},
 		Info: func() console.Info {
-			i := console.Info{Version: version(), Role: snap.Listener.Role.String(), Listen: []string{s.Addr()}, Started: s.started}
-			for _, e := range snap.Local.Endpoints {
-				i.Upstream = append(i.Upstream, e.Protocol.String()+"://"+e.Address)
+			snap := s.proxy.Config()
+			i := console.Info{Version: version(), Started: s.started}
+			for _, l := range snap.Listeners {
+				i.Role = l.Role.String()
+				for _, a := range s.proxy.Addrs(l.Name) {
+					i.Listen = append(i.Listen, a.String())
+				}
+			}
+			if c := snap.Clusters[snapshot.LocalCluster]; c != nil && s.managed == nil {
+				for _, e := range c.Assignment.Endpoints {
+					i.Upstream = append(i.Upstream, e.Protocol.String()+"://"+e.Address)
+				}
+			}
+			if s.managed != nil {
+				i.Node = s.managed.boot.Node.GetId()
 			}
 			return i
 		},
+	}
+	if s.managed != nil {
+		v.Note, v.XDS = s.managed.note, s.managed.views()
 	}
 	if s.models != nil {
 		v.Models, v.Rollback = s.models.views, s.models.rollback
 	}
 	return v
+}
+
+// drainListeners is what the console asks for.
+func (s *sidecar) drainListeners(graceful, stay bool) {
+	if graceful {
+		s.proxy.Leave(s.drain, !stay)
+	} else {
+		s.proxy.DrainListeners()
+	}
+}
+
+func (s *sidecar) listeners() iter.Seq[console.Listener] {
+	return func(yield func(console.Listener) bool) {
+		for _, l := range s.proxy.Config().Listeners {
+			for _, a := range s.proxy.Addrs(l.Name) {
+				if !yield(console.Listener{Name: l.Name, Address: a.String()}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func protocolName(p snapshot.Protocol) string {
@@ -54,13 +99,17 @@ func protocolName(p snapshot.Protocol) string {
 func (s *sidecar) clusters() iter.Seq[console.Cluster] {
 	return func(yield func(console.Cluster) bool) {
 		for _, c := range s.proxy.Clusters() {
-			v := console.Cluster{Name: c.Name, Breaker: c.State()}
-			for _, e := range c.Endpoints {
-				n := e.Counts()
+			v := console.Cluster{
+				Name: c.Name, Breaker: c.State(), Default: limits(c.Usage(snapshot.PriorityDefault)), High: limits(c.Usage(snapshot.PriorityHigh)),
+				ViaAPI: s.managed != nil && s.managed.viaAPI(c.Name),
+			}
+			for _, e := range c.Endpoints() {
+				n, info := e.Counts(), e.Info()
 				v.Endpoints = append(v.Endpoints, console.Endpoint{
 					Address: e.Address, Protocol: protocolName(e.Protocol()), Healthy: e.Healthy(s.proxy.Now()), Why: e.LastError(),
 					Connections: int(e.Conns()), ActiveRequests: int(e.Active()),
-					ConnectFailures: n.ConnectFailures, TotalConnects: n.Connects, Requests: n.Requests, Errors: n.Errors,
+					ConnectFailures: n.ConnectFailures, TotalConnects: n.Connects, Requests: n.Requests, Errors: n.Errors, Successes: n.Successes, Timeouts: n.Timeouts,
+					Hostname: info.Hostname, Weight: int(info.Weight), Region: info.Region, Zone: info.Zone, SubZone: info.SubZone, Priority: info.Priority, Flags: s.flags(e),
 				})
 			}
 			if !yield(v) {
@@ -70,9 +119,29 @@ func (s *sidecar) clusters() iter.Seq[console.Cluster] {
 	}
 }
 
+// flags are an endpoint's health as Envoy writes it; clusters from flags say why a
+// dial failed instead.
+func (s *sidecar) flags(e *upstream.Endpoint) string {
+	if s.managed == nil {
+		return ""
+	}
+	return e.HealthFlags(s.proxy.Now())
+}
+
+func limits(u upstream.Usage) *console.Limits {
+	return &console.Limits{
+		MaxConnections: u.MaxConnections, MaxPending: u.MaxPending, MaxRequests: u.MaxRequests, MaxRetries: u.MaxRetries,
+		Connections: u.Connections, Pending: u.Pending, Requests: u.Requests,
+		Overflows: u.ConnectionOverflows + u.PendingOverflows + u.RequestOverflows,
+	}
+}
+
 func (s *sidecar) breakers() iter.Seq[console.Breaker] {
 	return func(yield func(console.Breaker) bool) {
-		cfg := s.proxy.Config().Breaker
+		var cfg policy.BreakerConfig
+		if l := s.keyed(); l != nil {
+			cfg = l.Breaker.Config
+		}
 		for v := range s.proxy.Breakers() {
 			b := console.Breaker{
 				Tenant: v.Key.Tenant, Metric: v.Key.Metric, State: v.State.String(), Failures: v.Failures,
@@ -92,13 +161,19 @@ func (s *sidecar) breakers() iter.Seq[console.Breaker] {
 }
 
 // explain walks the stages as a request of k would meet them now.
-func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Explanation {
+func (s *sidecar) explain(k quadnine.Key) console.Explanation {
+	snap := s.proxy.Config()
 	e := s.proxy.Explain(k)
 	out := console.Explanation{Tenant: k.Tenant, Metric: k.Metric}
 	step := func(stage, says, because string) {
 		out.Steps = append(out.Steps, console.Step{Stage: stage, Says: says, Because: because})
 	}
-	key := "tenant from " + list(snap.Listener.Keys.Tenant) + "; metric from " + list(snap.Listener.Keys.Metric)
+	l := s.keyed()
+	if l == nil {
+		out.Verdict, out.Because = "would be forwarded as its route says", "no listener has a quadnine.policy.v1.TenantBreaker: keys have no breaker of their own"
+		return out
+	}
+	key := "tenant from " + list(l.Keys.Tenant) + "; metric from " + list(l.Keys.Metric)
 	step("key", k.String(), key)
 	if m := e.Model; m != nil {
 		because := "no canary is on trial"
@@ -134,15 +209,20 @@ func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Expla
 	healthy := 0
 	for _, c := range e.Clusters {
 		n, why := alive(c, s.proxy.Now())
-		if c.Name == "local" && c.State() != "open" {
+		if c.Name == snapshot.LocalCluster && c.State() != "open" {
 			healthy = n
 		}
-		step("cluster "+c.Name, c.State(), fmt.Sprintf("%d of %d endpoints usable%s", n, len(c.Endpoints), why))
+		step("cluster "+c.Name, c.State(), fmt.Sprintf("%d of %d endpoints usable%s", n, len(c.Endpoints()), why))
 	}
 	var prefixes []string
-	for _, r := range snap.Routes {
-		if r.Degrade {
-			prefixes = append(prefixes, r.Prefix)
+	var ttl time.Duration
+	if t := snap.Table(l); t != nil {
+		for _, h := range t.Hosts {
+			for _, r := range h.Routes {
+				if c := r.Over(h.Policies).Over(l.Policies).Cache; c != nil && !c.Disabled {
+					prefixes, ttl = append(prefixes, r.Match.Path), c.Config.TTL
+				}
+			}
 		}
 	}
 	degradeAt := " " + strings.Join(prefixes, " ")
@@ -150,7 +230,7 @@ func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Expla
 	case len(prefixes) == 0:
 		step("cache", "off", "no --degrade prefix is configured")
 	case stale:
-		step("cache", fmt.Sprintf("%d stored replies", e.Stored), fmt.Sprintf("newest is %v old, told for up to %v, below%s", e.Newest.Round(time.Millisecond), snap.Cache.TTL, degradeAt))
+		step("cache", fmt.Sprintf("%d stored replies", e.Stored), fmt.Sprintf("newest is %v old, told for up to %v, below%s", e.Newest.Round(time.Millisecond), ttl, degradeAt))
 	default:
 		step("cache", "empty", "no usable reply of this key is stored, below"+degradeAt)
 	}
@@ -160,7 +240,7 @@ func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Expla
 		out.Verdict, out.Because = "would forward", "the breaker is closed and an endpoint is usable"
 	case b.State == policy.StateHalfOpen && b.ProbesOut == 0 && healthy > 0, b.State == policy.StateOpen && b.RetryAfter == 0 && healthy > 0:
 		out.Verdict, out.Because = "would forward as a probe", "the breaker's waiting time is over"
-	case snap.Peers != nil:
+	case l.Peers != "":
 		out.Verdict, out.Because = "would ask a peer", "the upstream is not to be asked now"
 	case stale:
 		out.Verdict = fmt.Sprintf("would answer stale, age %d s", int(e.Newest.Seconds()))
@@ -171,8 +251,18 @@ func (s *sidecar) explain(snap *snapshot.Snapshot, k quadnine.Key) console.Expla
 	return out
 }
 
+// keyed returns the first listener with a breaker per key, or nil.
+func (s *sidecar) keyed() *snapshot.Listener {
+	for _, l := range s.proxy.Config().Listeners {
+		if l.Breaker != nil && !l.Breaker.Disabled {
+			return l
+		}
+	}
+	return nil
+}
+
 func alive(c *upstream.Cluster, now int64) (n int, why string) {
-	for _, e := range c.Endpoints {
+	for _, e := range c.Endpoints() {
 		if e.Healthy(now) && e.LastError() == "" {
 			n++
 		} else if why == "" {

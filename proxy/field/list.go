@@ -72,6 +72,15 @@ func (l *List) AddBytes(name, value []byte) {
 	l.spans = append(l.spans, span{name: n, nameLen: uint32(len(name)), value: v, valueLen: uint32(len(value))})
 }
 
+// AddValue is AddBytes with a constant name.
+func (l *List) AddValue(name string, value []byte) {
+	n := uint32(len(l.arena))
+	l.arena = append(l.arena, name...)
+	v := uint32(len(l.arena))
+	l.arena = append(l.arena, value...)
+	l.spans = append(l.spans, span{name: n, nameLen: uint32(len(name)), value: v, valueLen: uint32(len(value))})
+}
+
 // AddInt appends a field whose value is n in decimal.
 func (l *List) AddInt(name string, n int64) {
 	o := uint32(len(l.arena))
@@ -122,6 +131,22 @@ func (l *List) Set(name, value string) {
 	i := l.Index(name)
 	if i < 0 {
 		l.Add(name, value)
+		return
+	}
+	v := uint32(len(l.arena))
+	l.arena = append(l.arena, value...)
+	l.spans[i].value, l.spans[i].valueLen = v, uint32(len(value))
+	for i = l.IndexFrom(name, i+1); i >= 0; i = l.IndexFrom(name, i+1) {
+		l.spans[i].deleted = true
+	}
+}
+
+// SetValue is Set for a byte slice, which it copies and which may alias the
+// arena.
+func (l *List) SetValue(name string, value []byte) {
+	i := l.Index(name)
+	if i < 0 {
+		l.AddValue(name, value)
 		return
 	}
 	v := uint32(len(l.arena))

@@ -127,6 +127,27 @@ func TestListAgreesWithAModel(t *testing.T) {
 				clear(n) // it has its own copy
 				clear(v)
 			},
+			"add value": func(*rapid.T) {
+				n, v := names().Draw(rt, "name"), []byte(values().Draw(rt, "value"))
+				m.list.AddValue(n, v)
+				m.want = append(m.want, pair{name: n, value: string(v)})
+				clear(v)
+			},
+			"set value": func(*rapid.T) {
+				n, v := names().Draw(rt, "name"), []byte(values().Draw(rt, "value"))
+				m.list.SetValue(n, v)
+				m.set(n, string(v))
+				clear(v)
+			},
+			"set to what it holds": func(*rapid.T) {
+				i, place, ok := m.slot()
+				if !ok {
+					return
+				}
+				n, v := names().Draw(rt, "name"), m.want[place].value
+				m.list.SetValue(n, m.list.Value(i))
+				m.set(n, v)
+			},
 			"add what it holds": func(*rapid.T) {
 				i, place, ok := m.slot()
 				if !ok {

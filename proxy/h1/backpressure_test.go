@@ -206,3 +206,16 @@ func TestDataNeverOvertakesWhatWaits(t *testing.T) {
 		t.Fatalf("output %q", out)
 	}
 }
+
+// TestReadingAgainIsToldWhileOutputWaits: the driver takes no more output while
+// the peer reads nothing, and the peer may read nothing until it is read from.
+func TestReadingAgainIsToldWhileOutputWaits(t *testing.T) {
+	c, r := tunneled(t, Config{BodyWindow: 10}, "")
+	r.s.WriteData([]byte("waits"), false)
+	feed(t, c, "more than the window")
+	told := r.outputs
+	r.s.Consume(20)
+	if !c.Reading() || r.outputs == told {
+		t.Errorf("reading %v, told %d times", c.Reading(), r.outputs-told)
+	}
+}

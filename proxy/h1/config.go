@@ -7,6 +7,10 @@ type Config struct {
 	// absolute-form target may have: "http" or, behind TLS, "https".
 	Scheme string
 
+	// PassExpect leaves Expect: 100-continue in requests in server role, for the
+	// owner to answer; without it the engine does.
+	PassExpect bool
+
 	MaxHeaderBytes  int // a head's size on the wire, start line and line ends included; also of a trailer section
 	MaxHeaderFields int // field lines of one head or trailer section
 	MaxLineBytes    int // a chunk-size line with its extensions, in bytes

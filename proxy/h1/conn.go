@@ -20,7 +20,8 @@ type Handler interface {
 	// OnSent tells that n body bytes which WriteData had to buffer are in the output.
 	OnSent(s *Stream, n int)
 	// OnOutput asks for the driver's attention: there is output, or Reading or
-	// Closing changed. It is called once until the next TakeOutput.
+	// Closing changed. It is called once until the next TakeOutput, and again when
+	// Reading changed since.
 	OnOutput(c *Conn)
 	// OnIdle (client role only) tells that the exchange is over and released and
 	// that the connection may carry another one.
@@ -130,6 +131,23 @@ func (c *Conn) Active() int {
 	return 0
 }
 
+// HeadPending reports whether part of a request's head has come and the rest has
+// not.
+func (c *Conn) HeadPending() bool {
+	if !c.server || c.closing || c.s.live {
+		return false
+	}
+	return c.state == stFields || c.state == stStart && (c.msg.bytes > 0 || len(c.in) > c.pos)
+}
+
+// Refuse answers a request whose head has not come with status, and ends the
+// connection. reason is the body's line.
+func (c *Conn) Refuse(status int, reason string) {
+	if c.server && !c.closing {
+		c.refuse(refusal{status, reason})
+	}
+}
+
 // Shutdown ends the connection gracefully. In server role the next response
 // carries "Connection: close"; final also closes it as soon as it is idle. In
 // client role no exchange can be opened any more, and it closes when idle.
@@ -174,11 +192,13 @@ func (c *Conn) touch() {
 	}
 }
 
-// noteReading tells the driver when Reading changed.
+// noteReading tells the driver when Reading changed, also while output that it
+// was told of waits: two ends that both write would otherwise wait for each other.
 func (c *Conn) noteReading() {
 	if c.depth == 0 && c.Reading() == c.stalled {
 		c.stalled = !c.stalled
-		c.touch()
+		c.armed = false
+		c.h.OnOutput(c)
 	}
 }
 

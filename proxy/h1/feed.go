@@ -19,6 +19,7 @@ const (
 	stChunkEnd               // the line end after them
 	stTrailers               // a trailer field line, or the empty line after them
 	stUntilEOF               // a close-delimited body
+	stTunnel                 // bytes of another protocol
 	stDone                   // the next message, which waits for its turn
 	stDiscard                // nothing any more
 )
@@ -78,7 +79,7 @@ func (c *Conn) Feed(_ int64, p []byte) error {
 
 // resume parses input that had to wait, unless a caller up the stack does.
 func (c *Conn) resume() {
-	if c.depth > 0 || c.closing || len(c.in) == c.pos || c.state != stStart || c.room() <= 0 {
+	if c.depth > 0 || c.closing || len(c.in) == c.pos || c.state != stTunnel && (c.state != stStart || c.room() <= 0) {
 		return
 	}
 	c.cur, c.own = c.in[c.pos:], true
@@ -130,8 +131,10 @@ func (c *Conn) step() (more bool, r refusal) {
 		p := c.cur
 		c.cur = nil
 		c.deliver(p, false)
+	case stTunnel:
+		c.tunnelBytes()
 	case stDone:
-		if c.server && c.keep {
+		if c.server && (c.keep || c.s.Upgrade != "" && !c.s.headDone) {
 			return false, refusal{}
 		}
 		// After a request that was the last one, or more than the one response

@@ -114,7 +114,7 @@ func (c *Conn) takeField(name, value []byte) refusal {
 		if len(c.upgrade) > 0 {
 			c.upgrade = append(c.upgrade, ", "...)
 		}
-		c.upgrade = field.AppendLower(c.upgrade, value)
+		c.upgrade = append(c.upgrade, value...)
 		return refusal{}
 	case "te":
 		for rest := value; len(rest) > 0; {

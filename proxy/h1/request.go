@@ -12,6 +12,7 @@ var (
 	authorityName = []byte(":authority")
 	pathName      = []byte(":path")
 	statusName    = []byte(":status")
+	expectName    = []byte("expect")
 	continueBytes = []byte("100-continue")
 )
 
@@ -103,8 +104,6 @@ func (c *Conn) endRequestHead() refusal {
 		return bad("host is missing")
 	case m.hosts == 1 && !validHost(c.host):
 		return bad("host is malformed")
-	case m.hosts == 1 && m.absolute && !bytes.EqualFold(c.host, c.target[:m.authority]):
-		return bad("host differs from the target's")
 	}
 	if r := m.framing(); r.refused() {
 		return r
@@ -114,7 +113,10 @@ func (c *Conn) endRequestHead() refusal {
 		if !bytes.EqualFold(c.expect, continueBytes) {
 			return refusal{417, "expectation other than 100-continue"}
 		}
-		expects = true
+		expects = !c.cfg.PassExpect
+		if c.cfg.PassExpect {
+			c.raw.AddBytes(expectName, continueBytes)
+		}
 	}
 	s := c.beginRequest()
 	if m.minor == 1 && m.upgrade && len(c.upgrade) > 0 {
@@ -145,7 +147,7 @@ func (c *Conn) beginRequest() *Stream {
 	c.head.Add(":scheme", c.cfg.Scheme)
 	path := c.target
 	switch {
-	case m.absolute:
+	case m.absolute: // whatever the host field says (RFC 9112 section 3.2.2)
 		c.head.AddBytes(authorityName, c.target[:m.authority])
 		path = c.target[m.authority:]
 	case len(c.host) > 0:

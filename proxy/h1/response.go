@@ -71,7 +71,7 @@ func (c *Conn) endHint() refusal {
 	hints := c.msg.hints + 1
 	switch {
 	case c.msg.status == 101:
-		return bad("101 to a request that asked for no upgrade")
+		return c.switchClient()
 	case hints > maxHints:
 		return bad("too many 1xx responses")
 	}

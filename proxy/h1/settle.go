@@ -4,6 +4,8 @@ package h1
 func (c *Conn) settle() {
 	switch s := &c.s; {
 	case !s.live:
+	case s.tunneled:
+		c.settleTunnel(s)
 	case c.server:
 		c.settleServer(s)
 	default:
@@ -74,7 +76,7 @@ func (c *Conn) lose(e *StreamError) {
 }
 
 // FeedEOF says that the peer closed its sending side or that the transport is
-// gone. A close-delimited response ends cleanly; any other exchange that is not
+// gone. A close-delimited response and a tunnel end cleanly; any other exchange that is not
 // over gets OnReset with ConnLost.
 func (c *Conn) FeedEOF() {
 	s := &c.s
@@ -87,6 +89,10 @@ func (c *Conn) FeedEOF() {
 			c.h.OnData(s, nil, true)
 		}
 		c.settle()
+	}
+	if c.state == stTunnel && s.live && !s.rEnd {
+		c.endTunnel()
+		return
 	}
 	c.close()
 	switch {

@@ -5,9 +5,13 @@ import "github.com/quadnine/quadnine/proxy/field"
 // Stream is one exchange. Its methods never block and do nothing once the
 // exchange is over or Release was called. It belongs to its Conn's goroutine.
 type Stream struct {
-	Owner    any    // the owner's; nil at the start of an exchange in server role
-	TooLarge bool   // server role: the head was over a limit and is cut; answer 431, the connection closes afterwards
-	Upgrade  string // server role: the protocols, in lower case, that the caller asks to change to ("websocket", "h2c")
+	Owner    any  // the owner's; nil at the start of an exchange in server role
+	TooLarge bool // server role: the head was over a limit and is cut; answer 431, the connection closes afterwards
+	// Upgrade is the protocols to change to ("websocket", "h2c"). Server role: those
+	// that the caller asks for; a 101 with an "upgrade" field takes one of them up.
+	// Client role: set it before WriteHead, and the request asks for them. After a
+	// 101 the stream carries the bytes of the new protocol, both ways.
+	Upgrade string
 
 	c     *Conn
 	live  bool // open on the wire, or over and not yet released
@@ -29,6 +33,8 @@ type Stream struct {
 	off      int // pend[off:] waits for room in the output
 	trail    field.List
 	trailing bool // trail waits
+
+	tunneled bool // the protocol was changed
 }
 
 // mode is how our message's body is delimited.
@@ -72,7 +78,7 @@ func (s *Stream) Reset(uint32) {
 	c := s.c
 	s.live = false
 	s.paused = false
-	if c.server && s.wDone {
+	if (c.server || s.tunneled) && s.wDone {
 		c.close()
 		return
 	}
@@ -99,8 +105,9 @@ func (s *Stream) Buffered() int {
 }
 
 // dropping reports that the response came to its end and that the connection
-// ends with it, so that the rest of the request is of no use to anyone.
-func (s *Stream) dropping() bool { return !s.c.server && s.c.closing && s.rEnd }
+// ends with it, so that the rest of the request is of no use to anyone; or that
+// the other end of a tunnel is gone.
+func (s *Stream) dropping() bool { return (!s.c.server || s.tunneled) && s.c.closing && s.rEnd }
 
 // WriteEnded reports whether the owner ended the message it writes.
 func (s *Stream) WriteEnded() bool { return s.wEnd }

@@ -7,7 +7,7 @@ import (
 )
 
 // WriteHead writes a response's head (":status" first; 1xx heads may precede the
-// final one, with end false) or a request's (":method", ":authority", ":path").
+// final one, with end false; 101 is one where Upgrade allows it) or a request's (":method", ":authority", ":path").
 // Connection-specific fields are left out, deleted ones skipped. The body is
 // delimited by the list's content-length, else by chunks, for an HTTP/1.0 caller
 // by the end of the connection. A head that cannot be sent aborts the exchange.
@@ -43,8 +43,10 @@ func (s *Stream) writeResponse(head *field.List, end bool) (why string) {
 	}
 	hint := code[0] == '1'
 	switch {
-	case hint && (end || string(code) == "101"):
-		return "1xx response that ends the exchange or changes the protocol"
+	case hint && end:
+		return "1xx response that ends the exchange"
+	case string(code) == "101":
+		return s.switchServer(head)
 	case hint && s.old: // RFC 9110 section 15.2
 		return ""
 	}
@@ -111,6 +113,13 @@ func (s *Stream) writeRequest(head *field.List, end bool) (why string) {
 	length, why := c.appendFields(head, false)
 	if why != "" {
 		return why
+	}
+	if s.Upgrade != "" {
+		if !validProtocols([]byte(s.Upgrade)) {
+			return "the protocol to change to is malformed"
+		}
+		c.out = append(c.out, "connection: upgrade\r\n"...)
+		c.out = appendField(c.out, upgradeName, []byte(s.Upgrade))
 	}
 	s.headDone = true
 	switch {

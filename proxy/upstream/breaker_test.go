@@ -32,7 +32,7 @@ func (r *rig) states() string {
 
 func TestDialBackOffAndRecovery(t *testing.T) {
 	bubble(t, []string{"h2c://app:80"}, func(r *rig) {
-		ep := r.cluster.Endpoints[0]
+		ep := r.cluster.Endpoints()[0]
 		for i, wait := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond} {
 			r.refused(syscall.ECONNREFUSED)
 			if n := r.net.Dials("app:80"); n != i+1 {
@@ -172,7 +172,7 @@ func TestAbandonedProbe(t *testing.T) {
 					x.open()
 					r.pool.Cancel(&x.want)
 				})
-				time.Sleep(connectTimeout)
+				time.Sleep(time.Second)
 				synctest.Wait()
 				want := "open"
 				if up {
@@ -212,8 +212,8 @@ func TestDeadEndpointOfSeveral(t *testing.T) {
 			t.Errorf("breaker went to %s", s)
 		}
 		for _, i := range []int{0, 2} {
-			if n := r.cluster.Endpoints[i].Counts().ConnectFailures; n < 5 || n > 15 {
-				t.Errorf("%s was dialed %d times in 4 s, want about once a second after the first ones", r.cluster.Endpoints[i].Address, n)
+			if n := r.cluster.Endpoints()[i].Counts().ConnectFailures; n < 5 || n > 15 {
+				t.Errorf("%s was dialed %d times in 4 s, want about once a second after the first ones", r.cluster.Endpoints()[i].Address, n)
 			}
 		}
 	})
@@ -268,10 +268,17 @@ func TestTransitionsNameTheCluster(t *testing.T) {
 // was tried.
 func TestPickSpreads(t *testing.T) {
 	bubble(t, []string{"h2c://a:80", "h2c://b:80", "h2c://c:80"}, func(r *rig) {
-		eps := r.cluster.Endpoints
+		eps := r.cluster.Endpoints()
+		pick := func(tried ...*Endpoint) int {
+			var q Request
+			for _, e := range tried {
+				q.note(e)
+			}
+			return slices.Index(eps, r.cluster.leastOfTwo(r.cluster.set.Load(), 0, &q))
+		}
 		seen := make([]int, len(eps))
 		for range 300 {
-			seen[r.cluster.pick(0, 0)]++
+			seen[pick()]++
 		}
 		for i, n := range seen {
 			if n < 50 {
@@ -280,14 +287,14 @@ func TestPickSpreads(t *testing.T) {
 		}
 		eps[0].active.Add(10)
 		for range 300 {
-			if r.cluster.pick(0, 0b110) != 0 {
+			if pick(eps[1], eps[2]) != 0 {
 				t.Fatal("a tried endpoint was picked")
 			}
-			if r.cluster.pick(0, 0b100) != 1 {
+			if pick(eps[2]) != 1 {
 				t.Fatal("the more loaded of two was picked")
 			}
 		}
-		if r.cluster.pick(0, 0b111) != -1 {
+		if pick(eps...) != -1 {
 			t.Error("an endpoint was picked although all were tried")
 		}
 		eps[0].active.Add(-10)

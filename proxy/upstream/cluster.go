@@ -2,136 +2,141 @@ package upstream
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 
 	"github.com/quadnine/quadnine/snapshot"
 )
 
-// The cluster breaker opens after this many failed dials or lost connections with
-// nothing good between them, and at least one for each endpoint. It opens for a
-// second: a dial to a dead local app fails in microseconds, so asking again is
-// cheap.
-const (
-	breakerFailures = 5
-	breakerOpenFor  = time.Second
-	maxEndpoints    = 64 // a request remembers tried endpoints in one word
-)
-
-// Transition is a change of a cluster breaker's state.
-type Transition struct {
-	Cluster  string
-	From, To string
-}
-
 // Cluster is the running side of a snapshot.Cluster.
 type Cluster struct {
-	Name      string
-	Endpoints []*Endpoint
+	Name string
 
+	set     atomic.Pointer[set]
+	usage   [2]usage // by priority
 	next    atomic.Uint32
-	breaker circuitbreaker.CircuitBreaker[any]
+	retired atomic.Bool // no longer configured
+	now     func() int64
+	notify  func(Transition)
+
+	breaker atomic.Pointer[breaker]
 	state   atomic.Uint32 // circuitbreaker.State, set by the listener: the shards read only this
 	openTil atomic.Int64  // ns; while open
-	now     func() int64
+	turning sync.Mutex    // held while state changes, with breaker
+
+	mu    sync.Mutex
+	lanes []*lane // guarded by mu
 }
 
 // NewCluster returns a cluster with a closed breaker. now is the shards' clock;
 // notify, which may be nil, is called on every change of the breaker's state.
 func NewCluster(c *snapshot.Cluster, now func() int64, notify func(Transition)) *Cluster {
-	cl := &Cluster{Name: c.Name, now: now}
-	for _, e := range c.Endpoints[:min(len(c.Endpoints), maxEndpoints)] {
-		cl.Endpoints = append(cl.Endpoints, &Endpoint{Address: e.Address, forced: e.Protocol})
-	}
-	cl.breaker = circuitbreaker.NewBuilder[any]().
-		WithFailureThreshold(uint(max(breakerFailures, len(cl.Endpoints)+1))).
-		WithDelay(breakerOpenFor).
-		WithSuccessThreshold(1).
-		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
-			if e.NewState == circuitbreaker.OpenState {
-				cl.openTil.Store(cl.now() + int64(breakerOpenFor))
-			}
-			cl.state.Store(uint32(e.NewState))
-			if notify != nil {
-				notify(Transition{cl.Name, e.OldState.String(), e.NewState.String()})
-			}
-		}).
-		Build()
+	cl := &Cluster{Name: c.Name, now: now, notify: notify}
+	s, _ := newSet(c, nil)
+	cl.set.Store(s)
 	cl.state.Store(uint32(circuitbreaker.ClosedState))
+	cl.breaker.Store(cl.newBreaker(s))
 	return cl
 }
 
-// State returns the breaker's state: "closed", "open" or "half-open".
-func (c *Cluster) State() string { return circuitbreaker.State(c.state.Load()).String() }
-
-// RetryAfter returns how long the breaker stays open, 0 when it is not open.
-func (c *Cluster) RetryAfter() time.Duration {
-	if circuitbreaker.State(c.state.Load()) != circuitbreaker.OpenState {
-		return 0
-	}
-	return max(0, time.Duration(c.openTil.Load()-c.now()))
-}
-
-// admit reports whether a new connection may be dialed. When it returns true the
-// dial's outcome must be recorded: an abandoned half-open permit of failsafe-go
-// is never given back, so a dial is never tied to the request that asked for it.
-func (c *Cluster) admit(now int64) bool {
-	switch circuitbreaker.State(c.state.Load()) {
-	case circuitbreaker.ClosedState:
-		return true
-	case circuitbreaker.OpenState:
-		return now >= c.openTil.Load() && c.breaker.TryAcquirePermit()
-	default:
-		return c.breaker.TryAcquirePermit()
-	}
-}
-
-// Available reports whether a request may be sent: the breaker is not open, or
-// its next probe is due.
-func (c *Cluster) Available(now int64) bool {
-	return circuitbreaker.State(c.state.Load()) != circuitbreaker.OpenState || now >= c.openTil.Load()
-}
-
-func (c *Cluster) dialed()     { c.breaker.RecordSuccess() }
-func (c *Cluster) dialFailed() { c.breaker.RecordFailure() }
-
-// RecordBatch records what one flush saw: whether exchanges got a response, and
-// whether some lost their connection. Each counts once per flush: one connection
-// carries many exchanges, and the breaker's mutex stays off the request path.
-func (c *Cluster) RecordBatch(responded, lost bool) {
-	if circuitbreaker.State(c.state.Load()) != circuitbreaker.ClosedState {
-		// A response over a connection that outlived the trouble is as good a
-		// probe as a dial.
-		if responded && c.admit(c.now()) {
-			c.breaker.RecordSuccess()
+// Update has the cluster do what c says from the next request on. Endpoints that
+// stay keep their connections and what is known of them; the others get no more
+// requests, and their connections close when what runs on them is over. One
+// goroutine at a time may call it.
+func (c *Cluster) Update(to *snapshot.Cluster) {
+	old := c.set.Load()
+	s, fresh := newSet(to, old)
+	c.set.Store(s)
+	c.rebreak(s, fresh)
+	left := false
+	for k, e := range old.index {
+		if s.index[k] == nil {
+			e.gone.Store(true)
+			left = true
 		}
-		return
 	}
-	if lost {
-		c.breaker.RecordFailure()
-	}
-	if responded {
-		c.breaker.RecordSuccess()
+	if left {
+		c.tell()
 	}
 }
 
-// pick returns the endpoint for the next request, leaving out those in tried (a
-// bit per endpoint), or -1 when none may be asked now: of the healthy ones, from a
-// rotating start, the less loaded of two.
-func (c *Cluster) pick(now int64, tried uint64) int {
-	n := len(c.Endpoints)
-	start := int(c.next.Add(1)) % n
-	best, seen := -1, 0
+// Retire says that the cluster is no longer configured: its connections close
+// when what runs on them is over. Requests that were routed to it before are
+// still served.
+func (c *Cluster) Retire() {
+	c.retired.Store(true)
+	c.tell()
+}
+
+// Retired reports whether Retire was called.
+func (c *Cluster) Retired() bool { return c.retired.Load() }
+
+// tell has every shard look at what has changed.
+func (c *Cluster) tell() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.lanes {
+		m := &changed{lane: l}
+		m.mail.To = m
+		l.pool.shard.Post(&m.mail)
+	}
+}
+
+// join and leave say which shards have something of the cluster.
+func (c *Cluster) join(l *lane) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lanes = append(c.lanes, l)
+}
+
+func (c *Cluster) leave(l *lane) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, o := range c.lanes {
+		if o == l {
+			c.lanes = append(c.lanes[:i], c.lanes[i+1:]...)
+			return
+		}
+	}
+}
+
+// Endpoints returns the endpoints in the order of their assignment. Nobody may
+// write what it returns.
+func (c *Cluster) Endpoints() []*Endpoint { return c.set.Load().all }
+
+// Members returns how many endpoints the cluster has, and how many of them the
+// configuration calls healthy and degraded.
+func (c *Cluster) Members() (all, healthy, degraded int) {
+	s := c.set.Load()
+	return len(s.all), s.healthy, s.degraded
+}
+
+// Settings returns what the cluster says of itself now.
+func (c *Cluster) Settings() *snapshot.ClusterSettings { return c.set.Load().settings }
+
+// leastOfTwo returns the endpoint for the next request, leaving out those it has
+// tried, or nil when none may be asked now: of the healthy ones, from a rotating
+// start, the less loaded of two.
+func (c *Cluster) leastOfTwo(s *set, now int64, r *Request) *Endpoint {
+	n := len(s.all)
+	if n == 0 {
+		return nil
+	}
+	start := 0
+	if n > 1 {
+		start = int(c.next.Add(1)) % n
+	}
+	var best *Endpoint
+	seen := 0
 	for i := range n {
-		j := (start + i) % n
-		e := c.Endpoints[j]
-		if tried&(1<<j) != 0 || !e.Healthy(now) {
+		e := s.all[(start+i)%n]
+		if r.Tried > 0 && r.tried(e) || !e.Healthy(now) {
 			continue
 		}
-		if best < 0 || e.Active() < c.Endpoints[best].Active() {
-			best = j
+		if best == nil || e.Active() < best.Active() {
+			best = e
 		}
 		if seen++; seen == 2 {
 			break
@@ -141,8 +146,8 @@ func (c *Cluster) pick(now int64, tried uint64) int {
 }
 
 // down returns why no endpoint may be asked: the last dial's error of one of them.
-func (c *Cluster) down() error {
-	for _, e := range c.Endpoints {
+func (s *set) down() error {
+	for _, e := range s.all {
 		if why := e.LastError(); why != "" {
 			return fmt.Errorf("%w: dial %s: %s", ErrNone, e.Address, why)
 		}

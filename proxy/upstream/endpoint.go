@@ -14,11 +14,14 @@ const (
 	maxBackoff = time.Second
 )
 
-// Endpoint is one address and what is known of it, shared by all shards.
+// Endpoint is one address and what is known of it, shared by all shards. It
+// outlives changes of its cluster that leave its address and protocol alone.
 type Endpoint struct {
 	Address string
 
 	forced   snapshot.Protocol
+	info     atomic.Pointer[Info]
+	gone     atomic.Bool   // no longer one of its cluster's
 	learned  atomic.Uint32 // snapshot.Protocol; Auto until a probe has answered
 	active   atomic.Int64  // exchanges
 	conns    atomic.Int64
@@ -26,10 +29,37 @@ type Endpoint struct {
 	retryAt  atomic.Int64 // ns; not before, while failures > 0
 	lastErr  atomic.Pointer[string]
 
-	connects, connectFailures, requests, errors atomic.Uint64
+	connects, connectFailures, requests, successes, errors, timeouts atomic.Uint64
 }
 
-// Protocol returns what the endpoint speaks, Auto while that is unknown.
+// Info is what the configuration says of an endpoint.
+type Info struct {
+	Hostname              string
+	Weight                uint32
+	Health                snapshot.Health
+	Region, Zone, SubZone string
+	Priority              uint32
+}
+
+// Info returns what the configuration says of the endpoint now.
+func (e *Endpoint) Info() Info {
+	if i := e.info.Load(); i != nil {
+		return *i
+	}
+	return Info{Weight: 1}
+}
+
+// Hostname returns the name that the endpoint goes by, for a request's authority;
+// "" without one.
+func (e *Endpoint) Hostname() string {
+	if i := e.info.Load(); i != nil {
+		return i.Hostname
+	}
+	return ""
+}
+
+// Protocol returns what the endpoint speaks: Auto while that is unknown,
+// Downstream where it is each caller's.
 func (e *Endpoint) Protocol() snapshot.Protocol {
 	if e.forced != snapshot.Auto {
 		return e.forced
@@ -40,9 +70,37 @@ func (e *Endpoint) Protocol() snapshot.Protocol {
 // learn remembers what a probe found; Auto forgets.
 func (e *Endpoint) learn(p snapshot.Protocol) { e.learned.Store(uint32(p)) }
 
-// Healthy reports whether the endpoint may be picked at now.
+// Healthy reports whether the endpoint is to be asked at now: it is not said to
+// be unhealthy, and no dial has failed just before.
 func (e *Endpoint) Healthy(now int64) bool {
+	i := e.info.Load()
+	return (i == nil || i.Health != snapshot.Unhealthy) && e.rested(now)
+}
+
+// rested reports whether the endpoint's back-off is over.
+func (e *Endpoint) rested(now int64) bool {
 	return e.failures.Load() == 0 || now >= e.retryAt.Load()
+}
+
+// HealthFlags returns what is wrong with the endpoint at now, in the words of
+// Envoy's /clusters, or "healthy".
+func (e *Endpoint) HealthFlags(now int64) string {
+	flags := ""
+	if i := e.info.Load(); i != nil {
+		switch i.Health {
+		case snapshot.Unhealthy:
+			flags = "/failed_eds_health"
+		case snapshot.Degraded:
+			flags = "/degraded_eds_health"
+		}
+	}
+	if !e.rested(now) {
+		flags += "/failed_dial"
+	}
+	if flags == "" {
+		return "healthy"
+	}
+	return flags
 }
 
 // Active returns how many exchanges run on the endpoint.
@@ -80,18 +138,24 @@ type Counts struct {
 	Connects        uint64
 	ConnectFailures uint64
 	Requests        uint64 // streams opened
+	Successes       uint64 // responses that are no server error
 	Errors          uint64 // server errors, resets and timeouts
+	Timeouts        uint64
 }
 
 // Counts returns the counters.
 func (e *Endpoint) Counts() Counts {
-	return Counts{e.connects.Load(), e.connectFailures.Load(), e.requests.Load(), e.errors.Load()}
+	return Counts{
+		Connects: e.connects.Load(), ConnectFailures: e.connectFailures.Load(), Requests: e.requests.Load(),
+		Successes: e.successes.Load(), Errors: e.errors.Load(), Timeouts: e.timeouts.Load(),
+	}
 }
 
 // Failed counts a request that the endpoint did not answer well.
 func (e *Endpoint) Failed() { e.errors.Add(1) }
 
-func (e *Endpoint) begin() {
-	e.active.Add(1)
-	e.requests.Add(1)
-}
+// Succeeded counts a response that is no server error.
+func (e *Endpoint) Succeeded() { e.successes.Add(1) }
+
+// TimedOut counts a request that the endpoint did not answer in time.
+func (e *Endpoint) TimedOut() { e.timeouts.Add(1) }

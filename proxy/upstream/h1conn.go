@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/quadnine/quadnine/proxy/field"
@@ -14,16 +15,19 @@ import (
 // h1Conn is an HTTP/1.1 connection to an endpoint; it carries one exchange at a
 // time.
 type h1Conn struct {
-	host   *host
-	conn   *shard.Conn
-	engine *h1.Conn
-	timer  shard.Timer // idle
+	host     *host
+	settings *snapshot.ClusterSettings
+	conn     *shard.Conn
+	local    *netip.AddrPort
+	engine   *h1.Conn
+	opened   uint32      // exchanges
+	timer    shard.Timer // idle
 }
 
-func newH1Conn(h *host, nc net.Conn) *h1Conn {
-	c := &h1Conn{host: h, conn: shard.NewConn(h.pool.shard, nc)}
+func newH1Conn(h *host, nc net.Conn, s *snapshot.ClusterSettings) *h1Conn {
+	c := &h1Conn{host: h, settings: s, conn: shard.NewConn(h.pool.shard, nc), local: localOf(nc)}
 	c.timer.To = c
-	c.engine = h1.NewClient(h.pool.h1, c)
+	c.engine = h1.NewClient(h.pool.h1Config(s), c)
 	h.h1Conns++
 	c.conn.Attach(c.engine, c)
 	c.OnIdle(c.engine)
@@ -36,18 +40,31 @@ func (c *h1Conn) open(r *Request) Stream {
 	if err != nil {
 		return nil // it is closing; OnClosed will follow
 	}
+	r.Local = c.local
+	if c.opened++; c.opened == c.settings.MaxRequests {
+		c.engine.Shutdown(false) // after this exchange
+	}
 	return s
 }
 
 // OnIdle gives the connection to a waiting request or keeps it for the next.
 func (c *h1Conn) OnIdle(*h1.Conn) {
 	c.host.idle = append(c.host.idle, c)
-	c.host.pool.shard.Arm(&c.timer, c.host.pool.shard.Now()+int64(idleFor))
+	if d := c.settings.IdleTimeout; d > 0 {
+		c.host.pool.shard.Arm(&c.timer, c.host.pool.shard.Now()+int64(d))
+	}
 	c.host.serve()
+	if c.host.draining && slices.Contains(c.host.idle, c) {
+		c.retire()
+	}
 }
 
 // Expire closes a connection that has been idle for long.
-func (c *h1Conn) Expire(*shard.Timer, int64) {
+func (c *h1Conn) Expire(*shard.Timer, int64) { c.retire() }
+
+// retire closes an idle connection.
+func (c *h1Conn) retire() {
+	c.host.pool.shard.Stop(&c.timer)
 	c.forget()
 	c.conn.Fail(errClosed)
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/quadnine/quadnine/proxy/field"
@@ -14,47 +15,110 @@ import (
 // h2Conn is an HTTP/2 connection to an endpoint, or the attempt to find out
 // whether it is one.
 type h2Conn struct {
-	host    *host
-	conn    *shard.Conn
-	engine  *h2.Conn
-	probing bool // no SETTINGS yet from an endpoint of unknown protocol
-	timer   shard.Timer
+	host     *host
+	settings *snapshot.ClusterSettings
+	conn     *shard.Conn
+	local    *netip.AddrPort
+	engine   *h2.Conn
+	probing  bool   // no SETTINGS yet from an endpoint of unknown protocol
+	dropped  bool   // out of the pool
+	opened   uint32 // streams
+	restedAt int64  // ns; when the last stream ended
+	timer    shard.Timer
 }
 
-func newH2Conn(h *host, nc net.Conn) *h2Conn {
-	c := &h2Conn{host: h, conn: shard.NewConn(h.pool.shard, nc)}
+func newH2Conn(h *host, nc net.Conn, s *snapshot.ClusterSettings) *h2Conn {
+	c := &h2Conn{host: h, settings: s, conn: shard.NewConn(h.pool.shard, nc), local: localOf(nc)}
 	c.timer.To = c
-	c.probing = h.endpoint.Protocol() == snapshot.Auto
-	c.engine = h2.NewClient(h.pool.h2, c)
+	c.probing = h.protocol() == snapshot.Auto
+	c.engine = h2.NewClient(h.pool.h2Config(s), c)
 	h.h2 = append(h.h2, c)
 	c.conn.Attach(c.engine, c)
 	if c.probing {
-		h.pool.shard.Arm(&c.timer, h.pool.shard.Now()+int64(connectTimeout))
+		h.pool.shard.Arm(&c.timer, h.pool.shard.Now()+int64(connectTimeout(s)))
 	} else {
 		h.serve()
+		c.rest()
 	}
 	return c
 }
 
+// hasRoom reports whether the connection can carry one more stream.
+func (c *h2Conn) hasRoom() bool {
+	return !c.probing && c.engine.CanOpen() && (c.settings.MaxStreams == 0 || c.engine.Active() < int(c.settings.MaxStreams))
+}
+
 // open returns a stream for r, or nil when the connection can carry no more.
 func (c *h2Conn) open(r *Request) Stream {
-	if c.probing || !c.engine.CanOpen() {
-		return nil
-	}
 	s, err := c.engine.OpenStream(r.Receiver)
 	if err != nil {
 		return nil
 	}
+	r.conn, r.Local = c, c.local
+	if c.opened++; c.opened == c.settings.MaxRequests {
+		c.drop() // after the streams that are on it
+	}
 	return s
 }
 
+// idleTimeout is how long the connection may carry no stream; 0: as long as it
+// likes, which is how those of flags are.
+func (c *h2Conn) idleTimeout() int64 {
+	if c.settings.Balance.Policy == snapshot.LeastOfTwo {
+		return 0
+	}
+	return int64(c.settings.IdleTimeout)
+}
+
+// released is called when a stream is released.
+func (c *h2Conn) released() {
+	if c.engine.Active() == 0 {
+		c.rest()
+	}
+}
+
+// rest looks what becomes of a connection that may be without streams.
+func (c *h2Conn) rest() {
+	if c.engine.Active() > 0 || c.probing {
+		return
+	}
+	if c.dropped || c.host.draining && c.host.first == nil {
+		c.retire()
+		return
+	}
+	if d := c.idleTimeout(); d > 0 {
+		c.restedAt = c.host.pool.shard.Now()
+		if !c.timer.Armed() {
+			c.host.pool.shard.Arm(&c.timer, c.restedAt+d)
+		}
+	}
+}
+
+// retire closes a connection without streams.
+func (c *h2Conn) retire() {
+	c.host.pool.shard.Stop(&c.timer)
+	c.drop()
+	c.engine.Shutdown(true)
+	c.conn.Dirty()
+}
+
 // Expire ends a probe that got no answer: a server that waits for the rest of a
-// request line speaks HTTP/1.1.
-func (c *h2Conn) Expire(*shard.Timer, int64) {
+// request line speaks HTTP/1.1. Otherwise it closes a connection that has been
+// idle for long.
+func (c *h2Conn) Expire(_ *shard.Timer, now int64) {
 	if c.probing {
 		c.fellBack()
 		c.conn.Fail(h2.ErrNotHTTP2)
+		return
 	}
+	if c.engine.Active() > 0 {
+		return // rest follows
+	}
+	if due := c.restedAt + c.idleTimeout(); now < due {
+		c.host.pool.shard.Arm(&c.timer, due)
+		return
+	}
+	c.retire()
 }
 
 func (c *h2Conn) fellBack() {
@@ -67,7 +131,11 @@ func (c *h2Conn) fellBack() {
 
 // drop takes the connection out of the pool; exchanges on it go on.
 func (c *h2Conn) drop() {
-	c.host.h2 = slices.DeleteFunc(c.host.h2, func(o *h2Conn) bool { return o == c })
+	if !c.dropped {
+		c.dropped = true
+		c.host.leaving++
+		c.host.h2 = slices.DeleteFunc(c.host.h2, func(o *h2Conn) bool { return o == c })
+	}
 }
 
 // OnSettings ends a probe: the endpoint speaks HTTP/2.
@@ -78,6 +146,7 @@ func (c *h2Conn) OnSettings(*h2.Conn) {
 		c.host.endpoint.learn(snapshot.H2C)
 	}
 	c.host.serve()
+	c.rest()
 }
 
 // OnGoAway leaves the connection to the exchanges that are on it. Who waits for
@@ -124,5 +193,6 @@ func (c *h2Conn) OnClosed(_ *shard.Conn, err error) {
 		c.host.endpoint.learn(snapshot.H1) // another program listens there now
 	}
 	c.drop()
+	c.host.leaving--
 	c.host.lost()
 }

@@ -3,9 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/quadnine/quadnine/proxy/h1"
@@ -14,22 +12,39 @@ import (
 	"github.com/quadnine/quadnine/snapshot"
 )
 
-// Limits of one shard's pool, per endpoint.
+// Limits of one shard's connections to an endpoint that flags name. What a
+// management server configures has the limits that it says.
 const (
-	connectTimeout = time.Second      // to a TCP connection, and again to the answer of a probe
-	maxH2Conns     = 2                // one is enough until the peer's stream limit is reached
-	maxH1Conns     = 512              // exchanges at a time
-	maxWaiting     = 1024             // requests waiting for a connection
-	idleFor        = 60 * time.Second // an HTTP/1.1 connection without an exchange
+	maxH2Conns = 2   // one is enough until the peer's stream limit is reached
+	maxH1Conns = 512 // exchanges at a time
 )
 
 // The reasons why no stream can be had.
 var (
-	ErrOpen     = errors.New("cluster breaker open")
+	// ErrOpen: the cluster breaker refuses.
+	ErrOpen = errors.New("cluster breaker open")
+	// ErrOverflow: the cluster's circuit_breakers.thresholds refuse (503 UO).
 	ErrOverflow = errors.New("too many requests wait for a connection")
-	ErrNone     = errors.New("no endpoint accepts connections")
-	errClosed   = errors.New("connection closed before it could be used")
+	// ErrNone: there is nobody to ask (503 UH).
+	ErrNone = errors.New("no endpoint accepts connections")
+	// ErrNoUpgrade: the endpoint speaks HTTP/2, which has no upgrades.
+	ErrNoUpgrade = errors.New("no upgrade over HTTP/2")
+	errClosed    = errors.New("connection closed before it could be used")
+	errMoved     = errors.New("the endpoint is no longer one of its cluster's")
 )
+
+// DialError says that no connection could be had to the endpoint that was chosen,
+// nor to those that were tried after it (503 UF).
+type DialError struct {
+	Address string
+	Err     error
+}
+
+// Error names the endpoint and what became of the last dial.
+func (e *DialError) Error() string { return "dial " + e.Address + ": " + e.Err.Error() }
+
+// Unwrap returns the dial's error.
+func (e *DialError) Unwrap() error { return e.Err }
 
 // Dialer opens a transport connection.
 type Dialer func(ctx context.Context, address string) (net.Conn, error)
@@ -45,9 +60,10 @@ type Events struct {
 // Pool holds one shard's connections to the endpoints of all clusters.
 type Pool struct {
 	shard  *shard.Shard
-	dial   Dialer
+	dial   Dialer // nil: TCP
 	events Events
-	hosts  map[*Endpoint]*host
+	lanes  map[*Cluster]*lane
+	latest *lane // of lanes, the one that was asked for last: mostly the next one too
 	due    []*host
 	h2     h2.Config
 	h1     h1.Config
@@ -55,12 +71,12 @@ type Pool struct {
 	cancel context.CancelFunc
 }
 
-// NewPool returns an empty pool for s. Close it on the shard's goroutine or
-// after the shard has stopped.
+// NewPool returns an empty pool for s; without dial it uses TCP. Close it on the
+// shard's goroutine or after the shard has stopped.
 func NewPool(s *shard.Shard, dial Dialer, events Events) *Pool {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Pool{
-		shard: s, dial: dial, events: events, hosts: make(map[*Endpoint]*host),
+		shard: s, dial: dial, events: events, lanes: make(map[*Cluster]*lane),
 		h2: h2.DefaultConfig(), h1: h1.DefaultConfig(), ctx: ctx, cancel: cancel,
 	}
 	s.BeforeFlush(p.serveDue)
@@ -70,18 +86,6 @@ func NewPool(s *shard.Shard, dial Dialer, events Events) *Pool {
 // Close abandons dials that are under way. Connections are the shard's to close.
 func (p *Pool) Close() { p.cancel() }
 
-// Request is an exchange's wish for a stream. It is part of the exchange; reset
-// it by assignment.
-type Request struct {
-	Receiver Receiver
-	Endpoint *Endpoint // set while a stream is held or awaited
-	Tried    uint64    // endpoints of the cluster already tried, a bit each
-
-	host       *host
-	prev, next *Request
-	waiting    bool
-}
-
 // Open picks an endpoint of c and returns a stream on it. With neither stream
 // nor error the request waits: OnUpstream or OnUnavailable follows, unless
 // Cancel comes first.
@@ -90,32 +94,41 @@ func (p *Pool) Open(c *Cluster, r *Request) (Stream, error) {
 	if !c.Available(now) {
 		return nil, ErrOpen
 	}
-	i := c.pick(now, r.Tried)
-	if i < 0 {
-		return nil, c.down()
+	l := p.lane(c)
+	e, err := l.pick(now, r)
+	if err != nil {
+		l.tidy()
+		return nil, err
 	}
-	r.Tried |= 1 << i
-	ep := c.Endpoints[i]
-	h := p.hosts[ep]
-	if h == nil {
-		h = &host{pool: p, cluster: c, endpoint: ep}
-		p.hosts[ep] = h
+	if r.Upgrade && e.forced == snapshot.H2C {
+		l.tidy()
+		return nil, ErrNoUpgrade
 	}
-	r.Endpoint, r.host = ep, h
+	r.note(e)
+	h := l.host(e, r)
+	r.Endpoint, r.host = e, h
 	if h.first == nil { // nobody overtakes who waits
-		if s := h.ready(r); s != nil {
-			ep.begin()
+		s, err := h.ready(r)
+		if err != nil {
+			r.release()
+			h.tidy()
+			return nil, err
+		}
+		if s != nil {
 			return s, nil
 		}
 	}
-	if h.waiters >= maxWaiting {
-		r.Endpoint = nil
+	if !take(&h.usage.pending, h.settings().Thresholds[r.Priority].MaxPending) {
+		h.usage.pendingOverflow.Add(1)
+		r.release()
+		h.tidy()
 		return nil, ErrOverflow
 	}
 	h.enqueue(r)
 	if err := h.grow(); err != nil {
 		h.dequeue(r)
-		r.Endpoint = nil
+		r.release()
+		h.tidy()
 		return nil, err
 	}
 	return nil, nil
@@ -125,7 +138,7 @@ func (p *Pool) Open(c *Cluster, r *Request) (Stream, error) {
 func (p *Pool) Cancel(r *Request) {
 	if r.waiting {
 		r.host.dequeue(r)
-		r.Endpoint = nil
+		r.release()
 	}
 }
 
@@ -135,16 +148,12 @@ func (p *Pool) Done(r *Request) {
 	if r.Endpoint == nil {
 		return
 	}
-	r.Endpoint.active.Add(-1)
-	r.Endpoint = nil
-	r.host.serveLater()
-}
-
-// serveLater has the requests that wait served at the end of the wake-up.
-func (h *host) serveLater() {
-	if h.first != nil && !h.due {
-		h.due = true
-		h.pool.due = append(h.pool.due, h)
+	h, c := r.host, r.conn
+	h.end(r)
+	r.release()
+	h.serveLater()
+	if c != nil {
+		c.released()
 	}
 }
 
@@ -155,174 +164,69 @@ func (p *Pool) serveDue() {
 		p.due = p.due[:len(p.due)-1]
 		h.due = false
 		h.serve()
+		h.tidy()
 	}
 }
 
-// host is the pool's side of one endpoint.
-type host struct {
-	pool     *Pool
-	cluster  *Cluster
-	endpoint *Endpoint
-	h2       []*h2Conn
-	idle     []*h1Conn // most recently used last
-	h1Conns  int
-	dialing  int
-
-	first, last *Request
-	waiters     int
-	due         bool // on the pool's list of hosts with room for who waits
-}
-
-func (h *host) enqueue(r *Request) {
-	r.waiting, r.prev, r.next = true, h.last, nil
-	if h.last != nil {
-		h.last.next = r
-	} else {
-		h.first = r
-	}
-	h.last = r
-	h.waiters++
-}
-
-func (h *host) dequeue(r *Request) {
-	if r.prev != nil {
-		r.prev.next = r.next
-	} else {
-		h.first = r.next
-	}
-	if r.next != nil {
-		r.next.prev = r.prev
-	} else {
-		h.last = r.prev
-	}
-	r.waiting, r.prev, r.next = false, nil, nil
-	h.waiters--
-}
-
-// ready returns a stream on an open connection, or nil.
-func (h *host) ready(r *Request) Stream {
-	for _, c := range h.h2 {
-		if s := c.open(r); s != nil {
-			return s
-		}
-	}
-	for len(h.idle) > 0 {
-		c := h.idle[len(h.idle)-1]
-		h.idle = h.idle[:len(h.idle)-1]
-		if s := c.open(r); s != nil {
-			return s
-		}
-	}
-	return nil
-}
-
-// grow dials unless enough connections are open or on their way.
-func (h *host) grow() error {
-	limit := maxH2Conns
-	if h.endpoint.Protocol() == snapshot.H1 {
-		limit = maxH1Conns
-	}
-	if open := len(h.h2) + h.h1Conns; open+h.dialing >= limit {
-		return nil // a stream or a connection will become free
-	}
-	if h.endpoint.Protocol() == snapshot.H1 {
-		if h.dialing >= h.waiters {
-			return nil // one is on its way for each
-		}
-	} else if h.dialing > 0 || slices.ContainsFunc(h.h2, func(c *h2Conn) bool { return c.probing }) {
-		return nil // the connection on its way carries many
-	}
-	return h.startDial()
-}
-
-func (h *host) startDial() error {
-	if !h.cluster.admit(h.pool.shard.Now()) {
-		return ErrOpen
-	}
-	h.dialing++
-	d := &dialing{host: h}
-	d.done.To = d
-	go d.run(h.pool.ctx)
-	return nil
-}
-
-// dialing is a dial under way on a goroutine of its own.
-type dialing struct {
-	host *host
-	conn net.Conn
-	err  error
-	done shard.Mail
-}
-
-func (d *dialing) run(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+// connect dials e as s says.
+func (p *Pool) connect(e *Endpoint, s *snapshot.ClusterSettings) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, connectTimeout(s))
 	defer cancel()
-	d.conn, d.err = d.host.pool.dial(ctx, d.host.endpoint.Address)
-	d.host.pool.shard.Post(&d.done)
-}
-
-// Receive takes the dial's result on the shard.
-func (d *dialing) Receive(*shard.Mail) {
-	h := d.host
-	h.dialing--
-	if d.err != nil {
-		h.dialFailed(d.err)
-		return
+	if p.dial != nil {
+		return p.dial(ctx, e.Address)
 	}
-	h.cluster.dialed()
-	h.endpoint.dialed()
-	h.pool.events.Connected()
-	h.endpoint.conns.Add(1)
-	if h.endpoint.Protocol() == snapshot.H1 {
-		newH1Conn(h, d.conn)
-	} else {
-		newH2Conn(h, d.conn)
-	}
-}
-
-func (h *host) dialFailed(err error) {
-	h.cluster.dialFailed()
-	h.endpoint.dialFailed(h.pool.shard.Now(), err)
-	h.pool.events.DialFailed()
-	if h.dialing == 0 && len(h.h2) == 0 && h.h1Conns == 0 {
-		h.refuse(fmt.Errorf("dial %s: %w", h.endpoint.Address, err))
-	}
-}
-
-// refuse fails every waiting request.
-func (h *host) refuse(err error) {
-	for r := h.first; r != nil; r = h.first {
-		h.dequeue(r)
-		r.Endpoint = nil
-		r.Receiver.OnUnavailable(err)
-	}
-}
-
-// serve gives streams to waiting requests while there are any.
-func (h *host) serve() {
-	for h.first != nil {
-		r := h.first
-		s := h.ready(r)
-		if s == nil {
-			break
-		}
-		h.dequeue(r)
-		h.endpoint.begin()
-		r.Receiver.OnUpstream(s)
-	}
-	for h.first != nil {
-		before := h.dialing
-		if err := h.grow(); err != nil && h.dialing == 0 && len(h.h2) == 0 && h.h1Conns == 0 {
-			h.refuse(err)
-		}
-		if h.dialing == before {
-			break
+	var d net.Dialer
+	if k := s.KeepAlive; k.On {
+		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: orKernel(k.Time), Interval: orKernel(k.Interval), Count: k.Probes}
+		if k.Probes == 0 {
+			d.KeepAliveConfig.Count = -1
 		}
 	}
+	return d.DialContext(ctx, "tcp", e.Address)
 }
 
-// lost is called when a connection is gone.
-func (h *host) lost() {
-	h.endpoint.conns.Add(-1)
-	h.serve()
+// orKernel returns d, or what leaves the kernel's value as it is.
+func orKernel(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
+
+// connectTimeout is how long a connection may take, and again the answer of a
+// probe.
+func connectTimeout(s *snapshot.ClusterSettings) time.Duration {
+	if s.ConnectTimeout <= 0 {
+		return 5 * time.Second // connect_timeout's default
+	}
+	return s.ConnectTimeout
+}
+
+// h2Config is how the engine of an HTTP/2 connection is set up.
+func (p *Pool) h2Config(s *snapshot.ClusterSettings) h2.Config {
+	cfg := p.h2
+	if s.StreamWindow > 0 {
+		cfg.StreamWindow = s.StreamWindow
+	}
+	if s.ConnWindow > 0 {
+		cfg.ConnWindow = s.ConnWindow
+	}
+	if s.BufferLimit > 0 {
+		cfg.OutputLimit = int(max(s.BufferLimit, minBuffer))
+	}
+	return cfg
+}
+
+// h1Config is how the engine of an HTTP/1.1 connection is set up.
+func (p *Pool) h1Config(s *snapshot.ClusterSettings) h1.Config {
+	cfg := p.h1
+	if s.BufferLimit > 0 {
+		cfg.OutputLimit = int(max(s.BufferLimit, minBuffer))
+		cfg.BodyWindow = cfg.OutputLimit
+	}
+	return cfg
+}
+
+// minBuffer is the least that per_connection_buffer_limit_bytes comes to: a
+// frame.
+const minBuffer = 16 << 10

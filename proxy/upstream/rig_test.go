@@ -22,6 +22,7 @@ type rig struct {
 	pool    *Pool
 	cluster *Cluster
 	changes []Transition
+	gone    []*Endpoint // of before updates
 
 	connected, dialFailed, fellBack int // on the shard
 }
@@ -30,15 +31,21 @@ type rig struct {
 // as URLs. When f returns, nothing may be left of any exchange.
 func bubble(t *testing.T, urls []string, f func(r *rig)) {
 	t.Helper()
+	snap, err := snapshot.Compile(snapshot.Source{Role: "outbound", Upstreams: urls, Timeout: time.Second, Idle: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bubbleOf(t, snap.Clusters[snapshot.LocalCluster], f)
+}
+
+// bubbleOf is bubble with a cluster as it is configured.
+func bubbleOf(t *testing.T, c *snapshot.Cluster, f func(r *rig)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		origin := time.Now()
 		r := &rig{t: t, net: testkit.NewNet(), shard: shard.New(0, origin)}
-		snap, err := snapshot.Compile(snapshot.Source{Role: "outbound", Upstreams: urls, Timeout: time.Second, Idle: time.Second})
-		if err != nil {
-			t.Fatal(err)
-		}
 		now := func() int64 { return int64(time.Since(origin)) }
-		r.cluster = NewCluster(snap.Local, now, func(c Transition) { r.changes = append(r.changes, c) })
+		r.cluster = NewCluster(c, now, func(c Transition) { r.changes = append(r.changes, c) })
 		r.pool = NewPool(r.shard, r.net.Dial, Events{
 			Connected:  func() { r.connected++ },
 			DialFailed: func() { r.dialFailed++ },
@@ -49,15 +56,53 @@ func bubble(t *testing.T, urls []string, f func(r *rig)) {
 			r.shard.Shutdown()
 			<-r.shard.Done()
 			r.pool.Close()
-			for _, e := range r.cluster.Endpoints {
+			for _, e := range append(r.gone, r.cluster.Endpoints()...) {
 				if e.Active() != 0 || e.Conns() != 0 {
 					t.Errorf("endpoint %s: %d exchanges and %d connections left, want none", e.Address, e.Active(), e.Conns())
+				}
+			}
+			dials := int64(0) // that the shard did not live to see the end of
+			if l := r.pool.lanes[r.cluster]; l != nil {
+				for _, h := range l.hosts {
+					dials += int64(h.dialing)
+				}
+			}
+			for p := range r.cluster.usage {
+				if u := r.cluster.Usage(snapshot.Priority(p)); u.Connections > dials || u.Pending != 0 || u.Requests != 0 {
+					t.Errorf("priority %d: %+v left, want nothing", p, u)
 				}
 			}
 			time.Sleep(time.Second) // net/http's server lingers half a second on some closes
 		})
 		f(r)
 	})
+}
+
+// managed is a cluster as a management server configures it, with these
+// endpoints in one locality.
+func managed(endpoints ...snapshot.Endpoint) *snapshot.Cluster {
+	return &snapshot.Cluster{
+		ClusterSettings: &snapshot.ClusterSettings{
+			Name: "managed", Protocol: snapshot.H2C, ConnectTimeout: time.Second, IdleTimeout: time.Hour,
+			Balance:    snapshot.Balance{Policy: snapshot.RoundRobin, Choices: 2, Panic: 50},
+			Thresholds: [2]snapshot.Thresholds{snapshot.DefaultThresholds, snapshot.DefaultThresholds},
+		},
+		Assignment: &snapshot.Assignment{Endpoints: endpoints, Overprovisioning: 140, Localities: []snapshot.Locality{{}}},
+	}
+}
+
+// to are endpoints at these addresses.
+func to(addresses ...string) (out []snapshot.Endpoint) {
+	for _, a := range addresses {
+		out = append(out, snapshot.Endpoint{Address: a, Weight: 1})
+	}
+	return out
+}
+
+// update applies c; endpoints that go are looked at when the test ends.
+func (r *rig) update(c *snapshot.Cluster) {
+	r.gone = append(r.gone, r.cluster.Endpoints()...)
+	r.cluster.Update(c)
 }
 
 // errand runs a function on the shard.
@@ -104,6 +149,16 @@ func (r *rig) serveConns(address string, f func(net.Conn)) {
 	}()
 }
 
+// hang has dials to address wait until the returned function is called, which
+// refuses them.
+func (r *rig) hang(address string) func() {
+	l := r.net.Listen(address)
+	return func() {
+		l.Kill()
+		synctest.Wait()
+	}
+}
+
 // limited starts an HTTP/2 server that allows n streams a connection.
 func (r *rig) limited(address string, n int, h http.HandlerFunc) {
 	l := r.net.Listen(address)
@@ -119,7 +174,8 @@ type try struct {
 	path   string
 	want   Request
 	stream Stream
-	held   bool // the stream is kept when the response is over
+	retry  func(error) // instead of ending when there is no stream
+	held   bool        // the stream is kept when the response is over
 
 	status string
 	body   string
@@ -182,13 +238,17 @@ func (x *try) OnUpstream(s Stream) {
 
 // requests sums the streams that were opened.
 func (c *Cluster) requests() (n uint64) {
-	for _, e := range c.Endpoints {
+	for _, e := range c.Endpoints() {
 		n += e.Counts().Requests
 	}
 	return n
 }
 
 func (x *try) OnUnavailable(err error) {
+	if x.retry != nil {
+		x.retry(err)
+		return
+	}
 	x.err = err
 	x.end()
 }
@@ -249,6 +309,14 @@ func (x *try) waiting() (yes bool) {
 
 // hello answers with its path.
 func hello(w http.ResponseWriter, req *http.Request) { _, _ = io.WriteString(w, req.URL.Path) }
+
+// protocolOf notes which major version of HTTP each request came in.
+func protocolOf(seen *[]int) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		*seen = append(*seen, req.ProtoMajor)
+		hello(w, req)
+	}
+}
 
 // gate is a handler that answers when it is told to, in any order.
 type gate struct{ open chan struct{} }

@@ -1,0 +1,6 @@
+// Package xdsv1 is generated from the .proto files beside it.
+//
+// # Concurrency
+//
+// Messages are plain values: one goroutine may write one at a time.
+package xdsv1
