@@ -48,11 +48,8 @@ func (f *field) budget(ctx context.Context, rows []row) ([]share, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(f.results, 0o755); err != nil {
-		return nil, fmt.Errorf("keep the profile: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(f.results, "quadnine.pprof"), raw, 0o644); err != nil {
-		return nil, fmt.Errorf("keep the profile: %w", err)
+	if err := f.keep("quadnine.pprof", raw); err != nil {
+		return nil, err
 	}
 	p, err := profile.ParseData(raw)
 	if err != nil {
@@ -63,6 +60,17 @@ func (f *field) budget(ctx context.Context, rows []row) ([]share, error) {
 		out = append(out, share{Stage: s.Stage, Percent: s.Percent, Nanos: s.Percent / 100 * perRequest, Top: s.Top})
 	}
 	return out, nil
+}
+
+// keep writes a profile into the folder for results.
+func (o options) keep(name string, raw []byte) error {
+	if err := os.MkdirAll(o.results, 0o755); err != nil {
+		return fmt.Errorf("keep the profile: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(o.results, name), raw, 0o644); err != nil {
+		return fmt.Errorf("keep the profile: %w", err)
+	}
+	return nil
 }
 
 // fetchProfile takes a CPU profile of length d from the admin address.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quadnine/quadnine/bench/loader"
+	"github.com/quadnine/quadnine/bench/xds"
 )
 
 // report is one run, as --json prints it.
@@ -23,6 +24,7 @@ type report struct {
 	Budget   []share   `json:"budget,omitempty"`
 
 	Loader *loader.Report `json:"loader,omitempty"`
+	XDS    *xds.Report    `json:"xds,omitempty"`
 }
 
 // row is one rival's line. Times are µs of CPU a request.
