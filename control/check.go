@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 
@@ -30,7 +29,7 @@ func (r *Resource) compile(c *compile.Compiler) error {
 		out, notes, e := c.Listener(r.Body)
 		if n, err = notes, e; err == nil {
 			r.refs = refs{table: out.RouteName, address: out.Address}
-			if _, port, err := net.SplitHostPort(out.Address); err == nil && port == "0" {
+			if out.PicksPort() {
 				r.refs.address = ""
 			}
 			if out.Inline != nil {

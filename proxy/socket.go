@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -50,7 +49,7 @@ func (s *Server) Listen(l *snapshot.Listener) error {
 		case k.address != l.Address:
 		case k.name == l.Name:
 			return nil
-		case !picksPort(l.Address):
+		case !l.PicksPort():
 			d = k.door
 		}
 	}
@@ -67,9 +66,6 @@ func (s *Server) Listen(l *snapshot.Listener) error {
 	s.sockets[&socket{name: l.Name, address: l.Address, door: d}] = struct{}{}
 	return nil
 }
-
-// picksPort reports whether two listeners on address get two ports.
-func picksPort(address string) bool { return strings.HasSuffix(address, ":0") }
 
 // listenTCP opens l's address with what l asks of the kernel.
 func listenTCP(l *snapshot.Listener) (net.Listener, error) {

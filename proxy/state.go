@@ -127,7 +127,7 @@ func unique(listeners []*snapshot.Listener) error {
 			return fmt.Errorf("proxy: two listeners are called %q", l.Name)
 		}
 		names[l.Name] = true
-		if picksPort(l.Address) || l.Address == "" {
+		if l.PicksPort() || l.Address == "" {
 			continue
 		}
 		if other, ok := addresses[l.Address]; ok {

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -43,6 +44,9 @@ type Listener struct {
 	// take to come before it counts as missing; 0: for ever.
 	RouteFetch time.Duration
 }
+
+// PicksPort reports whether two listeners on the same address get two ports.
+func (l *Listener) PicksPort() bool { return strings.HasSuffix(l.Address, ":0") }
 
 // Trusts reports whether addr may set x-quadnine-hop.
 func (l *Listener) Trusts(addr netip.Addr) bool {

@@ -84,7 +84,7 @@ func (a *Applier) open(l *snapshot.Listener) []Rejected {
 		if o.name == l.Name {
 			continue
 		}
-		if o.next != nil && o.next.Address == l.Address && !picksPort(l.Address) {
+		if o.next != nil && o.next.Address == l.Address && !l.PicksPort() {
 			return []Rejected{{Name: l.Name, Path: "address", Reason: fmt.Sprintf("%s is the address of listener %q", l.Address, o.name), Hint: hintBind}}
 		}
 		leaving = leaving || o.cur != nil && o.cur.Address == l.Address
@@ -162,7 +162,7 @@ func (a *Applier) moving(now time.Time, refused map[string]bool) map[string]*lis
 // holder returns the listener in use that has the address of l's next version, and
 // is not l; or nil.
 func (a *Applier) holder(l *listenerSlot) *listenerSlot {
-	if picksPort(l.next.Address) {
+	if l.next.PicksPort() {
 		return nil
 	}
 	for _, o := range a.listeners {
@@ -175,7 +175,7 @@ func (a *Applier) holder(l *listenerSlot) *listenerSlot {
 
 // heir returns the listener that waits for the address of l, which is gone; or nil.
 func (a *Applier) heir(l *listenerSlot) *listenerSlot {
-	if l.cur == nil || picksPort(l.cur.Address) {
+	if l.cur == nil || l.cur.PicksPort() {
 		return nil
 	}
 	for _, o := range a.listeners {
@@ -185,9 +185,6 @@ func (a *Applier) heir(l *listenerSlot) *listenerSlot {
 	}
 	return nil
 }
-
-// picksPort reports whether two listeners on address get two ports.
-func picksPort(address string) bool { return strings.HasSuffix(address, ":0") }
 
 // bind opens the address of l's next version, if l does not have it.
 func (a *Applier) bind(l *listenerSlot) error {
