@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/quadnine/quadnine/snapshot"
@@ -350,7 +349,7 @@ func reasons(name string, err error) (out []Rejected) {
 
 // unsupported reports whether the resource is valid in Envoy, and has what
 // quadnine does not do.
-func (r Rejected) unsupported() bool { return strings.HasPrefix(r.Reason, "unsupported") }
+func (r Rejected) unsupported() bool { return (&compile.Error{Reason: r.Reason}).Unsupported() }
 
 // text is the reason with its field and what to do about it.
 func (r Rejected) text() string {
