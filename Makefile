@@ -6,6 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO ?= go
 FUZZTIME ?= 20s
+FUZZLONG ?= 10m
 BENCHFLAGS ?=
 IMAGE ?= quadnine:dev
 # Where `make deps` keeps what it installs; nothing goes into the tree.
@@ -15,10 +16,10 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quadnine
 MODULES := . $(if $(filter Linux,$(shell uname -s)),bench conformance)
 TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 
-.PHONY: help build test race fuzz lint fmt check generate conformance judge soak bench deps image
+.PHONY: help build test race fuzz fuzz-long lint fmt check generate conformance judge soak bench deps image
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 build: ## build bin/quadnine
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/quadnine
@@ -33,6 +34,9 @@ race: ## run all tests under the race detector, invariants checked
 
 fuzz: ## run each fuzz target for FUZZTIME (20s); plain tests replay the corpora
 	GO='$(GO)' FUZZTIME=$(FUZZTIME) tools/fuzz
+
+fuzz-long: ## the same for FUZZLONG (10m) each: hours
+	$(MAKE) fuzz FUZZTIME=$(FUZZLONG)
 
 lint: ## golangci-lint over every module
 	for m in $(MODULES); do (cd $$m && $(TOOL) golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
@@ -64,7 +68,7 @@ soak: ## conformance with every loop at full length (needs make deps; about an h
 	QUADNINE_INJECTIONS=1000 $(GO) test -count=1 -timeout 30m -run NothingIsRouted ./cmd/quadnine
 	cd conformance && QUADNINE_SOAK=1 $(GO) test -v -p 1 -count=1 -timeout 120m ./...
 
-bench: ## CPU a request beside the rivals, then what a model version costs to bring in (needs make deps and two CPUs)
+bench: ## what a request costs beside the rivals, a change of configuration, a model version (needs make deps, two CPUs, half an hour)
 	cd bench && $(GO) run . $(BENCHFLAGS)
 
 deps: ## install rivals, clients and h2spec (apt packages as root on Debian; the rest into the user's cache)

@@ -28,13 +28,15 @@ var arrows = map[string]struct {
 	"snapshot":                   {[]string{"", "policy"}, "the configuration does not know who reads it"},
 	"telemetry":                  {[]string{""}, "instruments do not know what they measure"},
 	"console":                    {[]string{"", "telemetry"}, "admin pages see the data plane through small read-only views that cmd passes in"},
-	"proxy/field":                {nil, "bytes and spans: both engines share it"},
-	"proxy/h1":                   {[]string{"", "proxy/field"}, "an engine is sans-I/O: its driver and its owner are somebody else's"},
-	"proxy/h2":                   {[]string{"", "proxy/field"}, "an engine is sans-I/O: its driver and its owner are somebody else's"},
-	"proxy/shard":                {nil, "a loop drives any engine and knows none"},
-	"proxy/upstream":             {[]string{"snapshot", "proxy/shard", "proxy/h1", "proxy/h2", "proxy/field"}, "upstream finds streams; what a request means is proxy's"},
-	"proxy":                      {[]string{"", "policy", "snapshot", "telemetry", "proxy/shard", "proxy/h2", "proxy/h1", "proxy/upstream", "proxy/field", "internal/invariant"}, "the pipeline; cmd introduces it to console, xds and loader"},
-	"xds":                        {[]string{"snapshot", "xds/compile", "xds/bootstrap", "xds/api/..."}, "the data plane and the admin port come through small interfaces"},
+	"secure":                     {[]string{"snapshot"}, "certificates and who is believed; connections are somebody else's"},
+	"proxy/tlsconn":              {[]string{"proxy/shard", "internal/bufpool"}, "TLS between a driver and an engine, whatever that speaks"},
+	"proxy/field":                {[]string{"internal/invariant"}, "bytes and spans: both engines share it"},
+	"proxy/h1":                   {[]string{"", "proxy/field", "internal/bufpool", "internal/invariant"}, "an engine is sans-I/O: its driver and its owner are somebody else's"},
+	"proxy/h2":                   {[]string{"", "proxy/field", "internal/bufpool", "internal/invariant"}, "an engine is sans-I/O: its driver and its owner are somebody else's"},
+	"proxy/shard":                {[]string{"internal/bufpool"}, "a loop drives any engine and knows none"},
+	"proxy/upstream":             {[]string{"snapshot", "secure", "proxy/tlsconn", "proxy/shard", "proxy/h1", "proxy/h2", "proxy/field"}, "upstream finds streams; what a request means is proxy's"},
+	"proxy":                      {[]string{"", "policy", "snapshot", "secure", "telemetry", "proxy/tlsconn", "proxy/shard", "proxy/h2", "proxy/h1", "proxy/upstream", "proxy/field", "internal/invariant", "internal/bufpool"}, "the pipeline; cmd introduces it to console, xds and loader"},
+	"xds":                        {[]string{"snapshot", "secure", "xds/compile", "xds/bootstrap", "xds/api/..."}, "the data plane and the admin port come through small interfaces"},
 	"xds/compile":                {[]string{"snapshot", "policy", "xds/api/..."}, "bytes in, parts of a snapshot out"},
 	"xds/bootstrap":              {[]string{"xds/api/..."}, "reads a file; who runs by it decides the rest"},
 	"xds/api":                    {nil, "generated, with their descriptors"},
@@ -43,7 +45,7 @@ var arrows = map[string]struct {
 	"xds/api/quadnine/xds/v1":    {nil, "generated"},
 	"control":                    {[]string{"snapshot", "xds/compile", "xds/bootstrap", "xds/api/..."}, "a management server speaks to sidecars over gRPC only; of them it shares the compiler, to refuse what they would"},
 	"cmd/quadnine": {[]string{
-		"", "xds", "xds/compile", "xds/bootstrap", "control", "policy", "snapshot", "telemetry", "console", "proxy", "proxy/field", "proxy/h1", "proxy/h2", "proxy/shard", "proxy/upstream", "examples/statsapp", "loader", "loader/delta", "loader/model",
+		"", "xds", "xds/compile", "xds/bootstrap", "control", "policy", "snapshot", "secure", "telemetry", "console", "proxy", "proxy/field", "proxy/h1", "proxy/h2", "proxy/shard", "proxy/upstream", "examples/statsapp", "loader", "loader/delta", "loader/model",
 	}, "wiring: anything but bench and conformance, which drive the built binary, and testkit"},
 	"examples/statsapp":              {[]string{"examples/statsapp/..."}, "an example shows what somebody else's service would import"},
 	"examples/statsapp/statsv1":      {[]string{"examples/statsapp/..."}, "an example shows what somebody else's service would import"},
@@ -53,6 +55,7 @@ var arrows = map[string]struct {
 	"loader/delta":                   {nil, "pure bytes: what a file means does not depend on who reads it"},
 	"loader/model":                   {nil, "evaluation over bytes: it does not know where they are mapped"},
 	"internal/testkit":               {[]string{""}, "help for tests of every room can depend on none of them"},
+	"internal/bufpool":               {[]string{"internal/invariant"}, "buffers do not know what is in them"},
 	"internal/invariant":             {nil, "a check that every room may make can depend on none of them"},
 }
 
@@ -73,7 +76,7 @@ var fences = []struct {
 // clock lists who of the data plane may read the clock, by file or folder. All
 // others take time as a value: it is read once per wake-up, and a test in fake
 // time reaches everything.
-var clock = []string{"proxy/server.go", "proxy/views.go", "proxy/shard/"}
+var clock = []string{"proxy/server.go", "proxy/views.go", "proxy/overload.go", "proxy/shard/"}
 
 // timeless are the rooms that clock is about.
 var timeless = []string{"proxy", "proxy/field", "proxy/h1", "proxy/h2", "proxy/shard", "proxy/upstream", "policy"}

@@ -71,6 +71,9 @@ func pagesOf(v *Views) []page {
 	if v.Explain != nil {
 		pages = append(pages, page{"/explain", "what a query would get now, and why; ?tenant= ?metric= ?format=text|json", v.explain})
 	}
+	if v.Certificates != nil {
+		pages = append(pages, page{"/certs", "certificates in use, when they end, and why newer files are not used (JSON)", v.certs})
+	}
 	if v.Listeners != nil {
 		pages = append(pages, page{"/listeners", "addresses that requests are taken on; ?format=text|json|jsonl", v.listeners})
 	}
@@ -79,6 +82,9 @@ func pagesOf(v *Views) []page {
 	}
 	if v.Info != nil {
 		pages = append(pages, page{"/server_info", "version, role, addresses, uptime (JSON)", v.info})
+	}
+	if v.Memory != nil {
+		pages = append(pages, page{"/memory", "memory and connections, their ceilings, and what is done against overload (JSON)", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, v.Memory()) }})
 	}
 	if v.XDS != nil && v.XDS.Validate != nil {
 		pages = append(pages, page{"/xds/validate", "POST a bootstrap or a DiscoveryResponse (YAML or JSON): would it be accepted?", nil})

@@ -24,10 +24,12 @@ type Views struct {
 	Explain  func(quadnine.Key) Explanation // /explain; must change nothing, not even take a probe's permit
 	Metrics  http.Handler                   // /stats/prometheus; telemetry.Registry.Handler
 	Info     func() Info                    // /server_info
+	Memory   func() Memory                  // /memory
 
-	Listeners func() iter.Seq[Listener] // /listeners, by name
-	XDS       *XDS                      // nil without a management server or bootstrap
-	Control   Control
+	Listeners    func() iter.Seq[Listener] // /listeners, by name
+	Certificates func() []Certificate      // /certs
+	XDS          *XDS                      // nil without a management server or bootstrap
+	Control      Control
 
 	// Rollback takes a version out of use, for good, and returns when that is
 	// stored, or with ctx. It wraps ErrNoVersion or ErrState when it changed
@@ -129,6 +131,17 @@ type Info struct {
 	Listen   []string  `json:"listen"`
 	Upstream []string  `json:"upstream"`
 	Started  time.Time `json:"started"`
+}
+
+// Memory is what /memory says: what the process holds, the ceilings, and what is
+// done against overload now.
+type Memory struct {
+	Used           int64    `json:"used"`     // bytes; what the ceiling is compared with
+	Max            int64    `json:"max"`      // bytes; 0: there is no ceiling
+	Resident       int64    `json:"resident"` // bytes, mapped files included; 0: not known
+	Connections    int64    `json:"connections"`
+	MaxConnections int64    `json:"max_connections"`
+	Actions        []string `json:"actions,omitempty"`
 }
 
 // Seconds is a duration that stands in JSON as a number of seconds, to the

@@ -28,13 +28,7 @@ func (r *Resource) compile(c *compile.Compiler) error {
 	case Listeners:
 		out, notes, e := c.Listener(r.Body)
 		if n, err = notes, e; err == nil {
-			r.refs = refs{table: out.RouteName, address: out.Address}
-			if out.PicksPort() {
-				r.refs.address = ""
-			}
-			if out.Inline != nil {
-				r.refs.table, r.refs.clusters = "", out.Inline.Clusters
-			}
+			r.refs = listenerRefs(out)
 		}
 	case Routes:
 		out, notes, e := c.Routes(r.Body)
@@ -43,6 +37,8 @@ func (r *Resource) compile(c *compile.Compiler) error {
 		}
 	case Runtime:
 		_, n, err = c.Runtime(r.Body)
+	case Secrets:
+		_, n, err = c.Secret(r.Body)
 	case kinds:
 	}
 	r.refs.ignored = n.Ignored
@@ -83,7 +79,7 @@ func check(g *Group, known []string) (failures, warnings []string) {
 	}
 	tables, addresses := make(map[string]bool), make(map[string]*Resource)
 	for _, r := range g.Resources(Listeners) {
-		if t := r.refs.table; t != "" {
+		for _, t := range r.refs.tables {
 			tables[t] = true
 			if g.Get(Routes, t) == nil {
 				warn(r, "asks for the route table %q, which is not there: it waits for it", t)
@@ -110,6 +106,13 @@ func check(g *Group, known []string) (failures, warnings []string) {
 	for _, r := range g.Resources(Routes) {
 		if !tables[r.Name] {
 			warn(r, "is of no listener: nobody asks for it")
+		}
+	}
+	for _, r := range slices.Concat(g.Resources(Clusters), g.Resources(Listeners)) {
+		for _, name := range r.refs.secrets {
+			if g.Get(Secrets, name) == nil {
+				warn(r, "asks for the secret %q, which is not there: it waits for it", name)
+			}
 		}
 	}
 	for _, k := range Kinds() {

@@ -267,6 +267,9 @@ func (c *client) why(k Kind, name, body string) string {
 	return ""
 }
 
+// secretive is the id of a client that asks for the secret "own".
+const secretive = "secretive"
+
 type wanted struct {
 	kind  Kind
 	names []string
@@ -280,6 +283,10 @@ func (c *client) wanted(k Kind) wanted {
 	case Listeners:
 		if len(c.has[k]) > 0 {
 			return wanted{Routes, []string{"routes"}}
+		}
+	case Routes:
+		if c.id == secretive {
+			return wanted{Secrets, []string{"own"}}
 		}
 	}
 	return wanted{}

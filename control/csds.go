@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/quadnine/quadnine/xds/compile"
 )
 
 // csds tells of every node what was sent to it and what it said to it.
@@ -124,6 +126,7 @@ func (s *Server) clientConfig(n *node, contents bool) *statusv3.ClientConfig {
 			case stateAccepted:
 				g.ConfigStatus, g.ClientStatus = statusv3.ConfigStatus_SYNCED, adminv3.ClientResourceStatus_ACKED
 			}
+			compile.Redact(g.ProtoReflect())
 			out.GenericXdsConfigs = append(out.GenericXdsConfigs, g)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/quadnine/quadnine/xds/compile"
 )
 
 // Difference is a resource that two groups do not have alike.
@@ -49,7 +51,7 @@ func Diff(before, after *Group) (out []Difference) {
 			default:
 				d.Change = "changed"
 				c := comparison{}
-				c.messages(a.Message.ProtoReflect(), b.Message.ProtoReflect(), "")
+				c.resources(a, b)
 				if d.Fields = c.out; len(d.Fields) == 0 {
 					continue
 				}
@@ -64,6 +66,17 @@ type comparison struct{ out []FieldChange }
 
 func (c *comparison) add(path, before, after string) {
 	c.out = append(c.out, FieldChange{path, before, after})
+}
+
+// resources compares without keys, which nobody is shown: a dump has none.
+func (c *comparison) resources(a, b *Resource) {
+	x, y := proto.Clone(a.Message), proto.Clone(b.Message)
+	compile.Redact(x.ProtoReflect())
+	compile.Redact(y.ProtoReflect())
+	c.messages(x.ProtoReflect(), y.ProtoReflect(), "")
+	if len(c.out) == 0 && proto.Equal(x, y) && !proto.Equal(a.Message, b.Message) && !proto.Equal(x, a.Message) && !proto.Equal(y, b.Message) {
+		c.add("(a key)", compile.Redacted, compile.Redacted)
+	}
 }
 
 func (c *comparison) messages(a, b protoreflect.Message, path string) {

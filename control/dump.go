@@ -8,15 +8,19 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/quadnine/quadnine/xds/compile"
 )
 
-// Dump returns a group's resources as /config_dump of Envoy writes them.
+// Dump returns a group's resources as /config_dump of Envoy writes them: without
+// keys.
 func (g *Group) Dump() (*adminv3.ConfigDump, error) {
 	var (
 		clusters  = new(adminv3.ClustersConfigDump)
 		endpoints = new(adminv3.EndpointsConfigDump)
 		listeners = new(adminv3.ListenersConfigDump)
 		routes    = new(adminv3.RoutesConfigDump)
+		secrets   = new(adminv3.SecretsConfigDump)
 		out       = new(adminv3.ConfigDump)
 	)
 	for _, k := range Kinds() {
@@ -33,17 +37,20 @@ func (g *Group) Dump() (*adminv3.ConfigDump, error) {
 				})
 			case Routes:
 				routes.DynamicRouteConfigs = append(routes.DynamicRouteConfigs, &adminv3.RoutesConfigDump_DynamicRouteConfig{VersionInfo: r.Version, RouteConfig: a})
+			case Secrets:
+				secrets.DynamicActiveSecrets = append(secrets.DynamicActiveSecrets, &adminv3.SecretsConfigDump_DynamicSecret{Name: r.Name, VersionInfo: r.Version, Secret: a})
 			case Runtime, kinds: // Envoy's dump has none
 			}
 		}
 	}
-	for _, m := range []proto.Message{clusters, endpoints, listeners, routes} {
+	for _, m := range []proto.Message{clusters, endpoints, listeners, routes, secrets} {
 		a, err := anypb.New(m)
 		if err != nil {
 			return nil, err
 		}
 		out.Configs = append(out.Configs, a)
 	}
+	compile.Redact(out.ProtoReflect())
 	return out, nil
 }
 
@@ -93,6 +100,10 @@ func ReadDump(name string, data []byte) (*Group, error) {
 		case *adminv3.RoutesConfigDump:
 			for _, r := range d.GetDynamicRouteConfigs() {
 				add(r.GetVersionInfo(), r.GetRouteConfig())
+			}
+		case *adminv3.SecretsConfigDump:
+			for _, s := range d.GetDynamicActiveSecrets() {
+				add(s.GetVersionInfo(), s.GetSecret())
 			}
 		}
 	}

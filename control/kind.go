@@ -17,6 +17,7 @@ const (
 	Listeners
 	Routes
 	Runtime
+	Secrets
 	kinds // how many there are
 )
 
@@ -26,10 +27,11 @@ var kindInfo = [kinds]struct{ api, what, url string }{
 	{"LDS", "listener", resource.ListenerType},
 	{"RDS", "route table", resource.RouteType},
 	{"RTDS", "runtime layer", resource.RuntimeType},
+	{"SDS", "secret", resource.SecretType},
 }
 
 // Kinds returns all kinds in the order in which they are sent.
-func Kinds() []Kind { return []Kind{Clusters, Endpoints, Listeners, Routes, Runtime} }
+func Kinds() []Kind { return []Kind{Clusters, Endpoints, Listeners, Routes, Runtime, Secrets} }
 
 // String returns the short name of the API that serves the kind: "CDS".
 func (k Kind) String() string { return kindInfo[k].api }

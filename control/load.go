@@ -243,7 +243,7 @@ func (g *Group) add(p *bootstrap.Resource) error {
 func newResource(m proto.Message) (*Resource, error) {
 	kind, ok := kindOfMessage(m)
 	if !ok {
-		return nil, fmt.Errorf("a %s cannot be served: use a Cluster, ClusterLoadAssignment, Listener, RouteConfiguration or Runtime",
+		return nil, fmt.Errorf("a %s cannot be served: use a Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, Runtime or Secret",
 			m.ProtoReflect().Descriptor().FullName())
 	}
 	r := &Resource{Kind: kind, Name: cache.GetResourceName(m), Message: m}
@@ -330,6 +330,8 @@ func (l *Loader) forget(c *compile.Compiler, g *Group) {
 				c.ForgetListener(name)
 			case Routes:
 				c.Forget(name)
+			case Secrets:
+				c.ForgetSecret(name)
 			case Runtime, kinds:
 			}
 		}

@@ -57,9 +57,9 @@ func (s *Server) push(ctx context.Context, set *Set) {
 		gone  bool
 	}
 	steps := []step{
-		{kinds: []Kind{Clusters, Endpoints}},
+		{kinds: []Kind{Secrets, Clusters, Endpoints}},
 		{kinds: []Kind{Listeners, Routes, Runtime}},
-		{kinds: []Kind{Listeners, Routes, Clusters, Endpoints, Runtime}, gone: true},
+		{kinds: []Kind{Listeners, Routes, Clusters, Endpoints, Runtime, Secrets}, gone: true},
 	}
 	var before []Kind // that the step before has changed
 	for _, step := range steps {

@@ -24,7 +24,8 @@ type Resource struct {
 // refs is what a resource says of others.
 type refs struct {
 	assignment string   // cluster: its EDS name
-	table      string   // listener: the route table that it asks for
+	tables     []string // listener: the route tables that it asks for
+	secrets    []string // listener and cluster: those that they ask for on the same stream
 	address    string   // listener: where it listens; "" for a free port
 	clusters   []string // route table and listener: those that routes name
 	strict     bool     // route table: validate_clusters
@@ -100,5 +101,33 @@ func clusterRefs(c *snapshot.ClusterSettings) (r refs) {
 			r.assignment = c.Name
 		}
 	}
+	r.secret(c.TLS)
 	return r
+}
+
+// listenerRefs are what a listener says of others.
+func listenerRefs(l *snapshot.Listener) (r refs) {
+	if !l.PicksPort() {
+		r.address = l.Address
+	}
+	for face := range l.Faces {
+		if face.Inline != nil {
+			r.clusters = append(r.clusters, face.Inline.Clusters...)
+		} else if face.RouteName != "" && !slices.Contains(r.tables, face.RouteName) {
+			r.tables = append(r.tables, face.RouteName)
+		}
+		r.secret(face.TLS)
+	}
+	slices.Sort(r.clusters)
+	r.clusters = slices.Compact(r.clusters)
+	return r
+}
+
+// secret adds the secrets that t, which may be nil, asks for on the same stream.
+func (r *refs) secret(t *snapshot.TLS) {
+	for ref := range t.Secrets {
+		if ref.Source == (snapshot.SecretSource{}) && !slices.Contains(r.secrets, ref.Name) {
+			r.secrets = append(r.secrets, ref.Name)
+		}
+	}
 }

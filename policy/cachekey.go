@@ -48,13 +48,16 @@ func (c *Cache) Key(dst []byte, q *Query, h Fields) CacheKey {
 	dst = appendPart(dst, q.Key.Tenant)
 	dst = appendPart(dst, q.Key.Metric)
 	dst = appendPart(dst, q.Method)
-	dst = appendLength(dst, len(q.Authority))
-	for _, b := range q.Authority {
-		dst = append(dst, lower(b))
+	dst = appendPart(dst, q.Authority)
+	for i := len(dst) - len(q.Authority); i < len(dst); i++ {
+		dst[i] = lower(dst[i])
 	}
-	dst = appendSized(dst, func(dst []byte) []byte { return appendNormal(dst, q.Path) })
-	dst = appendSized(dst, func(dst []byte) []byte { return appendQuery(dst, q.Query) })
-	dst = appendSized(dst, func(dst []byte) []byte { return c.appendFields(dst, h) })
+	at := len(dst)
+	dst = sized(appendNormal(append(dst, 0, 0, 0, 0), q.Path), at)
+	at = len(dst)
+	dst = sized(appendQuery(append(dst, 0, 0, 0, 0), q.Query), at)
+	at = len(dst)
+	dst = sized(c.appendFields(append(dst, 0, 0, 0, 0), h), at)
 	if q.HasBody {
 		dst = append(dst, 1)
 		dst = append(dst, q.Body[:]...)
@@ -78,7 +81,7 @@ const maxKeyed = 16
 // identity fields, each value of a repeated one included, in the order of the
 // configured names whatever the request's order is.
 func (c *Cache) appendFields(dst []byte, h Fields) []byte {
-	var found [maxKeyed]struct{ name, at int }
+	var found [maxKeyed]struct{ name, at int32 }
 	n := 0
 	for j := range h.Len() {
 		name := h.Name(j)
@@ -93,23 +96,23 @@ func (c *Cache) appendFields(dst []byte, h Fields) []byte {
 				return c.appendMany(dst, h)
 			}
 			k := n
-			for ; k > 0 && found[k-1].name > i; k-- {
+			for ; k > 0 && int(found[k-1].name) > i; k-- {
 				found[k] = found[k-1]
 			}
-			found[k].name, found[k].at = i, j
+			found[k].name, found[k].at = int32(i), int32(j)
 			n++
 		}
 	}
 	k := 0
-	for ; k < n && found[k].name < len(selecting); k++ {
+	for ; k < n && int(found[k].name) < len(selecting); k++ {
 		dst = binary.AppendUvarint(dst, uint64(found[k].name)+1)
-		dst = appendPart(dst, h.Value(found[k].at))
+		dst = appendPart(dst, h.Value(int(found[k].at)))
 	}
 	dst = append(dst, 0)
 	start := len(dst)
 	for ; k < n; k++ {
 		dst = binary.AppendUvarint(dst, uint64(found[k].name)+1)
-		dst = appendPart(dst, h.Value(found[k].at))
+		dst = appendPart(dst, h.Value(int(found[k].at)))
 	}
 	return appendDigest(dst, start)
 }
@@ -153,10 +156,8 @@ func appendPart[T string | []byte](dst []byte, part T) []byte {
 	return append(appendLength(dst, len(part)), part...)
 }
 
-// appendSized appends what f appends, with its length in four bytes before it.
-func appendSized(dst []byte, f func([]byte) []byte) []byte {
-	at := len(dst)
-	dst = f(append(dst, 0, 0, 0, 0))
+// sized writes the length of what follows the four bytes at dst[at:] into them.
+func sized(dst []byte, at int) []byte {
 	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
 	return dst
 }
@@ -169,10 +170,12 @@ const upperHex = "0123456789ABCDEF"
 // "%2F".
 func appendNormal(dst, s []byte) []byte {
 	for i := 0; i < len(s); i++ {
-		if s[i] != '%' {
-			dst = append(dst, s[i])
-			continue
+		plain := bytes.IndexByte(s[i:], '%')
+		if plain < 0 {
+			return append(dst, s[i:]...)
 		}
+		dst = append(dst, s[i:i+plain]...)
+		i += plain
 		hi, lo := -1, -1
 		if i+2 < len(s) {
 			hi, lo = unhex(s[i+1]), unhex(s[i+2])
@@ -216,25 +219,62 @@ const maxSorted = 64
 // appendQuery appends the parameters of a query in canonical order, each ended
 // by "&". Empty ones ("a=1&&b=2") are left out; "a" and "a=" stay different.
 func appendQuery(dst, q []byte) []byte {
-	var spans [maxSorted][2]int
-	n, start := 0, len(dst)
-	for len(q) > 0 {
-		end := bytes.IndexByte(q, '&')
-		if end < 0 {
-			end = len(q)
-		}
-		if end > 0 {
-			from := len(dst)
-			dst = append(appendNormal(dst, q[:end]), '&')
-			if n < maxSorted {
-				spans[n] = [2]int{from, len(dst)}
+	start, last, lastName, n, sorted := len(dst), 0, -1, 0, true
+	for i := 0; i < len(q); i++ {
+		begin, eq, coded := i, -1, false
+		for ; i < len(q) && q[i] != '&'; i++ {
+			switch q[i] {
+			case '%':
+				coded = true
+			case '=':
+				if eq < 0 {
+					eq = i
+				}
 			}
-			n++
 		}
-		q = q[min(end+1, len(q)):]
+		if begin == i {
+			continue
+		}
+		from, name := len(dst), i-begin
+		if coded {
+			dst = appendNormal(dst, q[begin:i])
+			if name = bytes.IndexByte(dst[from:], '='); name < 0 { // none was decoded
+				name = len(dst) - from
+			}
+		} else {
+			dst = append(dst, q[begin:i]...)
+			if eq >= 0 {
+				name = eq - begin
+			}
+		}
+		sorted = sorted && (lastName < 0 || bytes.Compare(dst[last:last+lastName], dst[from:from+name]) <= 0)
+		last, lastName = from, name
+		dst = append(dst, '&')
+		n++
 	}
-	if n < 2 || n > maxSorted {
+	if sorted || n > maxSorted {
 		return dst
+	}
+	if n <= fewSorted {
+		var spans [fewSorted][2]int
+		return sortParams(dst, start, spans[:])
+	}
+	var spans [maxSorted][2]int
+	return sortParams(dst, start, spans[:])
+}
+
+// fewSorted is up to how many are sorted in less scratch: clearing a kilobyte
+// takes as long as the rest.
+const fewSorted = 8
+
+// sortParams sorts the parameters that stand in dst from start on; spans has room
+// for them.
+func sortParams(dst []byte, start int, spans [][2]int) []byte {
+	n := 0
+	for from := start; from < len(dst); n++ {
+		to := from + bytes.IndexByte(dst[from:], '&') + 1 // appendNormal makes no "&"
+		spans[n] = [2]int{from, to}
+		from = to
 	}
 	for i := 1; i < n; i++ {
 		for j := i; j > 0 && paramLess(dst[spans[j][0]:spans[j][1]-1], dst[spans[j-1][0]:spans[j-1][1]-1]); j-- {

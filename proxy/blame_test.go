@@ -123,24 +123,24 @@ func TestWaitingForAConnectionIsNotTheKeysFailure(t *testing.T) {
 	})
 }
 
+// TestRequestThatCannotBeSentIsTheCallersFault: what a caller writes and the engine
+// does not refuse can be sent, but a route may take the authority from a field.
 func TestRequestThatCannotBeSentIsTheCallersFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, snapshot.Source{Upstreams: []string{"h1://app:80"}, Peers: []string{"h1://peer:80"}, Trust: []string{"192.0.2.0/24"}})
-		r.app("app:80", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }, testkit.H1)
-		w := r.caller()
-		for i := range uint32(6) {
-			w.headers(2*i+1, true, ":method", "GET", ":scheme", "http", ":authority", "a:b:c", ":path", "/?tenant=a")
-			if got := w.until(fmt.Sprintf("HEADERS %d", 2*i+1)); !strings.Contains(got, ":status=400") {
-				t.Fatalf("got %s, want 400", got)
-			}
+		cfg := policy.DefaultBreakerConfig()
+		r := newManaged(t)
+		r.app("a:80", func(w http.ResponseWriter, req *http.Request) { _, _ = io.WriteString(w, req.Host) }, testkit.H1)
+		l, c := listener("in", "sidecar:80", "a"), cluster("a", "a:80")
+		l.HTTP.Envoy = true
+		l.Keys, l.Breaker = snapshot.DefaultKeys(), &snapshot.Breaker{Scope: "listener/in", Config: cfg}
+		l.Inline.Hosts[0].Routes[0].Forward.Host.Header = "x-to"
+		c.Protocol = snapshot.H1
+		r.apply(snapshotOf([]*snapshot.Listener{l}, c))
+		for range 2 * cfg.FailureThreshold {
+			r.get("/?tenant=a", "x-to", "u@b").want(t, 503, "local reset")
 		}
+		r.get("/?tenant=a", "x-to", "b").want(t, 200, "b")
 		r.settled()
-		if n := r.failures("a"); n != 0 {
-			t.Fatalf("requests that cannot be sent count as %d failures", n)
-		}
-		if n := r.reg.Total(telemetry.PeerAttempts); n != 0 {
-			t.Fatalf("%d peers were asked", n)
-		}
 	})
 }
 

@@ -23,7 +23,10 @@ func (x *Exchange) dueByRoute() int64 {
 	if x.routeTimes() {
 		due = min(due, x.timedFrom+int64(x.timeout))
 	}
-	return due
+	if x.retry.at != 0 {
+		due = min(due, x.retry.at)
+	}
+	return min(due, x.tryDue())
 }
 
 // routeTimes reports whether the route's time-out runs: from the whole request
@@ -53,6 +56,8 @@ func (x *Exchange) overdue(now int64) {
 			origin, reason = quadnine.Local, policy.Overload
 		}
 		x.fail(quadnine.Timeout, origin, "response", reason, p)
+	case now >= x.tryDue():
+		x.fail(quadnine.Timeout, quadnine.Upstream, "response", policy.UpstreamTimeout, errPlainTryTime)
 	case !x.reqEnded && !x.headSent && x.site.HTTP.RequestTimeout > 0 && now >= x.start+int64(x.site.HTTP.RequestTimeout):
 		x.fail(quadnine.Timeout, quadnine.Downstream, "body", policy.Unspecified, errPlainRequestTime)
 	case x.headSent && x.down.Buffered() > 0:
@@ -62,4 +67,20 @@ func (x *Exchange) overdue(now int64) {
 	default:
 		x.fail(quadnine.Timeout, quadnine.Upstream, "response", policy.UpstreamTimeout, errPlainIdle)
 	}
+}
+
+// retryDue reports whether the exchange goes on with another try: the time before
+// it is over, or the one under way took too long.
+func (x *Exchange) retryDue(now int64) bool {
+	switch {
+	case x.routeTimes() && now >= x.timedFrom+int64(x.timeout):
+		return false // no time is left
+	case x.retry.at != 0 && now >= x.retry.at:
+		x.retry.at = 0
+	case now < x.tryDue() || !x.sendAgain(tryEnd{why: triedTimeout}):
+		return false
+	}
+	x.rearm()
+	x.run()
+	return true
 }

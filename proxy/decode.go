@@ -36,6 +36,9 @@ func (d decode) Step(x *Exchange) Verdict {
 	x.method = parseMethod(x.req.Get(":method"))
 	x.grpc = bytes.HasPrefix(x.req.Get("content-type"), []byte("application/grpc"))
 	x.path, x.query, _ = bytes.Cut(x.req.Get(":path"), []byte("?"))
+	if x.input == nil && d.server.overload.takes(RefuseRequests) {
+		return d.shed(x)
+	}
 	if x.site.HTTP.Envoy && !x.tooLarge {
 		if p := d.manage(x); p != nil {
 			return x.refuse(p, quadnine.BadRequest, quadnine.Downstream, "head")
@@ -60,12 +63,15 @@ func (d decode) Step(x *Exchange) Verdict {
 		d.tel.Count(telemetry.RefusedUpgrade, 1)
 		x.fail(quadnine.Unsupported, quadnine.Downstream, "head", policy.Unspecified, errNoTunnel)
 		return Reply
-	case x.asksUpgrade() && !x.site.HTTP.Envoy:
+	case x.asksUpgrade() && !x.site.HTTP.Envoy && !x.mayUpgrade():
 		d.tel.Count(telemetry.RefusedUpgrade, 1)
 		x.fail(quadnine.Unsupported, quadnine.Downstream, "upgrade to "+x.upgrade, policy.Unspecified, errNoUpgrade)
 		return Reply
 	}
 	d.stripOwn(x)
+	if !x.site.HTTP.Envoy { // manage has done it
+		x.req.Del(forwardedCert) // any caller could claim any name: Envoy's default, SANITIZE
+	}
 	keys := &x.site.Keys
 	if err := d.name(x, keys); err != nil {
 		x.fail(quadnine.BadRequest, quadnine.Downstream, "tenant", policy.Unspecified, err)
@@ -85,6 +91,9 @@ func (d decode) Step(x *Exchange) Verdict {
 // stripOwn removes the caller's x-quadnine- fields, keeping in mind the hop mark
 // of a trusted one.
 func (d decode) stripOwn(x *Exchange) {
+	if !x.req.MayBegin(ownPrefix) {
+		return
+	}
 	for i := range x.req.Len() {
 		name := x.req.Name(i)
 		if !bytes.HasPrefix(name, []byte(ownPrefix)) {
@@ -160,18 +169,20 @@ func look(x *Exchange, s *snapshot.KeySource) []byte {
 // one that cannot be is taken as it stands.
 func queryParam(query []byte, name string) []byte {
 	for len(query) > 0 {
-		var pair []byte
-		pair, query, _ = bytes.Cut(query, []byte("&"))
-		k, v, _ := bytes.Cut(pair, []byte("="))
-		if string(k) != name {
-			continue
+		end := bytes.IndexByte(query, '&')
+		if end < 0 {
+			end = len(query)
 		}
-		if bytes.ContainsAny(v, "%+") {
-			if s, err := url.QueryUnescape(string(v)); err == nil {
-				return []byte(s)
+		if n := len(name); n <= end && string(query[:n]) == name && (n == end || query[n] == '=') {
+			v := query[min(n+1, end):end]
+			if bytes.IndexByte(v, '%') >= 0 || bytes.IndexByte(v, '+') >= 0 {
+				if s, err := url.QueryUnescape(string(v)); err == nil {
+					return []byte(s)
+				}
 			}
+			return v
 		}
-		return v
+		query = query[min(end+1, len(query)):]
 	}
 	return nil
 }

@@ -54,16 +54,7 @@ func (x *Exchange) destination(f *snapshot.Forward) string {
 // header mutations, authority, path.
 func (x *Exchange) finalize(f *snapshot.Forward) {
 	x.timeout = x.routeTimeout(f)
-	if x.timeout > 0 {
-		if !x.site.HTTP.SuppressEnvoy {
-			x.req.Del("x-envoy-expected-rq-timeout-ms")
-			x.req.AddInt("x-envoy-expected-rq-timeout-ms", int64(x.timeout/time.Millisecond))
-		}
-		if f.HasMaxGRPC && x.grpc {
-			x.loop.scratch = appendGRPCTimeout(x.loop.scratch[:0], x.timeout)
-			x.req.SetValue("grpc-timeout", x.loop.scratch)
-		}
-	}
+	x.tellTimeout()
 	if x.host.AttemptCount {
 		x.req.Del("x-envoy-attempt-count")
 		x.req.AddInt("x-envoy-attempt-count", 1)
@@ -86,8 +77,12 @@ func (x *Exchange) routeTimeout(f *snapshot.Forward) time.Duration {
 	if v, ok := milliseconds(x.req.Get("x-envoy-upstream-rq-timeout-ms")); ok {
 		d = v
 	}
-	// Without retries the first try is the whole.
-	if v, ok := milliseconds(x.req.Get("x-envoy-upstream-rq-per-try-timeout-ms")); ok && v > 0 && (d == 0 || v < d) {
+	v, ok := milliseconds(x.req.Get("x-envoy-upstream-rq-per-try-timeout-ms"))
+	switch {
+	case !ok:
+	case x.retryPolicy() != nil:
+		x.retry.perTry = v
+	case v > 0 && (d == 0 || v < d): // the first try is the whole
 		d = v
 	}
 	x.altTimeout = x.req.Has("x-envoy-upstream-rq-timeout-alt-response")

@@ -12,6 +12,7 @@ import (
 	"github.com/quadnine/quadnine/proxy/h1"
 	"github.com/quadnine/quadnine/proxy/h2"
 	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/proxy/tlsconn"
 	"github.com/quadnine/quadnine/proxy/upstream"
 	"github.com/quadnine/quadnine/snapshot"
 	"github.com/quadnine/quadnine/telemetry"
@@ -34,18 +35,26 @@ type downEngine interface {
 // then one engine.
 type downConn struct {
 	loop       *loop
-	socket     *socket
+	place      *place // where its site is looked up
 	conn       *shard.Conn
-	engine     downEngine // nil while detecting
-	trusted    bool       // its x-quadnine-hop is kept
+	tls        *tlsconn.Engine // nil: plain text
+	alpn       string          // what it negotiated
+	shown      *shown          // at its handshake; nil: plain text
+	engine     downEngine      // nil while detecting
+	trusted    bool            // its x-quadnine-hop is kept
 	remote     netip.AddrPort
 	local      netip.AddrPort
 	h2         bool
-	badPreface bool // began like the HTTP/2 preface and went on otherwise
+	extends    bool   // it was offered extended CONNECT
+	malformed  uint64 // requests that were refused, as far as they are counted
+	badPreface bool   // began like the HTTP/2 preface and went on otherwise
 
+	head     []byte // bytes that came before it was put on its shard
 	prefix   []byte // bytes seen while detecting
 	timer    shard.Timer
 	heads    shard.Timer // while a head is on its way
+	mark     uint64      // h2.Conn.Watch's, when heads was armed
+	cut      bool        // it was counted why the connection ends
 	draining bool        // the caller was asked to go elsewhere
 	final    bool        // the engine was told to end for good
 	arrive   shard.Mail
@@ -59,8 +68,8 @@ func (c *downConn) protocol() snapshot.Protocol {
 	return snapshot.H1
 }
 
-func newDownConn(l *loop, k *socket, nc net.Conn) *downConn {
-	c := &downConn{loop: l, socket: k, conn: shard.NewConn(l.shard, nc)}
+func newDownConn(l *loop, p *place, nc net.Conn) *downConn {
+	c := &downConn{loop: l, place: p, conn: shard.NewConn(l.shard, nc)}
 	c.timer.To = c
 	c.heads.To = (*headClock)(c)
 	c.arrive.To = c
@@ -69,7 +78,7 @@ func newDownConn(l *loop, k *socket, nc net.Conn) *downConn {
 	}
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		c.trusted = k.site.Load().Trusts(ap.Addr())
+		c.trusted = p.site.Load().Trusts(c.remote.Addr())
 	}
 	return c
 }
@@ -80,8 +89,8 @@ func (c *downConn) Receive(*shard.Mail) {
 	l.conns[c] = struct{}{}
 	l.downConns.Add(1)
 	c.rest(l.shard.Now())
-	c.conn.Attach(&detector{c}, c)
-	if l.draining || c.socket.retired.Load() {
+	c.attach(l.shard.Now())
+	if l.draining || c.place.retired.Load() {
 		c.drain()
 	}
 }
@@ -99,10 +108,10 @@ func (d *detector) Feed(now int64, p []byte) error {
 		seen = c.prefix
 	}
 	match, complete := h2.PrefacePrefix(seen)
-	switch c.socket.site.Load().HTTP.Codec {
-	case snapshot.CodecH1:
+	switch codec := c.place.site.Load().HTTP.Codec; {
+	case codec == snapshot.CodecH1, codec == snapshot.CodecAuto && c.alpn == "http/1.1":
 		match = false
-	case snapshot.CodecH2:
+	case codec == snapshot.CodecH2, codec == snapshot.CodecAuto && c.alpn == "h2":
 		match, complete = true, complete || !match // what is no preface is for the engine to refuse
 	}
 	switch {
@@ -112,16 +121,19 @@ func (d *detector) Feed(now int64, p []byte) error {
 		c.loop.tel.Count(telemetry.DownstreamOpenedH1, 1)
 	case complete:
 		c.h2 = true
-		c.engine = h2.NewServer(c.h2Config(), &h2Down{c})
+		cfg := c.h2Config()
+		c.extends = cfg.ExtendedConnect
+		c.engine = h2.NewServer(cfg, &h2Down{c})
 		c.loop.tel.Count(telemetry.DownstreamOpenedH2, 1)
 	default:
 		if len(c.prefix) == 0 {
 			c.prefix = append(c.prefix, p...)
 		}
+		c.watchHead(now)
 		return nil
 	}
 	c.prefix = nil
-	c.conn.SetEngine(feeder{c.engine, c})
+	c.use(feeder{c.engine, c})
 	if c.draining {
 		c.drain()
 	}
@@ -143,6 +155,9 @@ type feeder struct {
 // Feed passes bytes to the engine.
 func (f feeder) Feed(now int64, p []byte) error {
 	err := f.downEngine.Feed(now, p)
+	if e, ok := f.downEngine.(*h2.Conn); ok {
+		f.c.countMalformed(e.Malformed())
+	}
 	f.c.watchHead(now)
 	if err != nil {
 		f.c.refused(err)
@@ -150,24 +165,19 @@ func (f feeder) Feed(now int64, p []byte) error {
 	return err
 }
 
+// countMalformed counts the HTTP/2 requests that were refused since it was called
+// last, n being how many there were ever.
+func (c *downConn) countMalformed(n uint64) {
+	if n != c.malformed {
+		c.loop.tel.Count(telemetry.RefusedMalformed, n-c.malformed)
+		c.malformed = n
+	}
+}
+
 // Aborted reports whether the caller must see a broken connection.
 func (f feeder) Aborted() bool {
 	a, ok := f.downEngine.(interface{ Aborted() bool })
 	return ok && a.Aborted()
-}
-
-func (c *downConn) refused(err error) {
-	id := telemetry.RefusedParseError
-	if e, ok := errors.AsType[*h2.ConnError](err); ok {
-		id = telemetry.RefusedBadFrame
-		if e.Code == h2.EnhanceYourCalm {
-			id = telemetry.RefusedFlood
-		}
-	} else if c.badPreface {
-		id = telemetry.RefusedBadPreface
-	}
-	c.loop.tel.Count(id, 1)
-	c.loop.server.log.Debug("caller's connection refused", "remote", c.conn.NetConn().RemoteAddr().String(), "err", err)
 }
 
 // ended moves the idle deadline.
@@ -179,7 +189,7 @@ func (c *downConn) ended(now int64) {
 
 // rest sets when the connection closes unless something happens on it.
 func (c *downConn) rest(now int64) {
-	if d := c.socket.site.Load().HTTP.IdleTimeout; d > 0 {
+	if d := c.place.site.Load().HTTP.IdleTimeout; d > 0 {
 		c.loop.shard.Arm(&c.timer, now+int64(d))
 	} else {
 		c.loop.shard.Stop(&c.timer)
@@ -195,7 +205,7 @@ func (c *downConn) drain() {
 	if c.engine != nil {
 		c.engine.Shutdown(false)
 	}
-	c.loop.shard.Arm(&c.timer, c.loop.shard.Now()+int64(c.socket.site.Load().HTTP.DrainTimeout))
+	c.loop.shard.Arm(&c.timer, c.loop.shard.Now()+int64(c.place.site.Load().HTTP.DrainTimeout))
 	c.conn.Dirty()
 }
 
@@ -204,7 +214,7 @@ func (c *downConn) drain() {
 func (c *downConn) Expire(_ *shard.Timer, now int64) {
 	switch {
 	case c.engine == nil, c.final && c.engine.Active() == 0:
-		c.conn.Fail(errIdleConn)
+		c.fail(errIdleConn)
 		return
 	case c.engine.Active() > 0 && !c.draining:
 		c.rest(now)
@@ -223,12 +233,19 @@ func (c *downConn) OnClosed(_ *shard.Conn, err error) {
 	l.shard.Stop(&c.heads)
 	delete(l.conns, c)
 	l.downConns.Add(-1)
+	l.server.overload.leave()
+	if errors.Is(err, shard.ErrStalled) {
+		l.tel.Count(telemetry.DownstreamStalled, 1)
+	}
 	switch {
 	case c.engine == nil:
 	case c.h2:
 		l.tel.Count(telemetry.DownstreamClosedH2, 1)
 	default:
 		l.tel.Count(telemetry.DownstreamClosedH1, 1)
+	}
+	if _, ok := errors.AsType[*tlsconn.Error](err); ok {
+		l.tel.Count(telemetry.TLSBroken, 1)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		l.server.log.Debug("caller's connection ended", "err", err)
@@ -241,9 +258,19 @@ type h2Down struct{ *downConn }
 
 // OnHead begins an exchange.
 func (c *h2Down) OnHead(s *h2.Stream, head *field.List, end bool) {
+	if c.loop.server.overload.takes(RefuseStreams) {
+		c.loop.tel.Count(telemetry.RefusedOverload, 1)
+		s.Reset(codeRefused)
+		s.Release()
+		return
+	}
 	x := c.loop.begin(c.downConn, s)
 	s.Owner = x
 	x.tooLarge = s.TooLarge
+	if c.extends && head.Has(":protocol") {
+		x.extend(head, end)
+		end = true
+	}
 	x.accept(head, end)
 }
 
@@ -308,7 +335,7 @@ func (c *h1Down) OnIdle(*h1.Conn) {}
 
 // accept starts the pipeline.
 func (x *Exchange) accept(head *field.List, end bool) {
-	x.req.CopyFrom(head)
+	x.req.Swap(head)
 	x.touch()
 	x.took(end)
 	x.run()
@@ -328,14 +355,18 @@ func (x *Exchange) took(end bool) {
 func (x *Exchange) onData(p []byte, end bool) {
 	defer x.contain()
 	x.touch()
+	if x.extended && !x.tunnel {
+		x.beforeTunnel(p, end)
+		return
+	}
 	x.took(end)
 	x.received += int64(len(p))
 	x.owed += len(p)
 	if x.up != nil {
-		x.sentBody = true
+		x.keepRequest(p)
 		x.credit(x.up.WriteData(p, end))
 		if x.tunnel && end {
-			x.leftTunnel(downstreamConnectionEnd)
+			x.leave(downstreamConnectionEnd)
 			x.run()
 			return
 		}
@@ -391,6 +422,7 @@ func (x *Exchange) onSent(n int) {
 	defer x.contain()
 	x.touch()
 	x.creditUp(n)
+	x.writeRest()
 	if x.headSent && (x.isLocal || x.upEnded) && x.down.Buffered() == 0 {
 		x.run()
 	}

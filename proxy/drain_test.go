@@ -71,7 +71,7 @@ func TestLateConnectionDoesNotHoldUpADrain(t *testing.T) {
 		near, far := net.Pipe()
 		defer func() { _ = near.Close() }()
 		l := r.server.loops[0]
-		l.shard.Post(&newDownConn(l, r.socket(), far).arrive) // accepted just before the listener closed
+		l.shard.Post(&newDownConn(l, r.place(), far).arrive) // accepted just before the listener closed
 		time.Sleep(time.Second)
 		close(release)
 		time.Sleep(time.Minute)

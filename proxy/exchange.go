@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quadnine/quadnine"
+	"github.com/quadnine/quadnine/internal/invariant"
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy/field"
 	"github.com/quadnine/quadnine/proxy/shard"
@@ -18,28 +19,48 @@ const (
 	codeNoError  = 0x0
 	codeProtocol = 0x1
 	codeInternal = 0x2
+	codeRefused  = 0x7
 	codeCancel   = 0x8
 )
 
-// Exchange is one request and its response. Fields are grouped by the stage that
-// fills them; no stage writes another's. It belongs to its loop and is reused:
-// release assigns a fresh value, keeping only the buffers.
+// Exchange is one request and its response. It belongs to its loop and is reused:
+// its progress is assigned anew, its buffers are emptied.
 type Exchange struct {
 	loop *loop
+	buffers
+	progress
+}
+
+// buffers keep their memory from one request to the next.
+type buffers struct {
+	req         field.List
+	reqTrailers field.List
+	resp        field.List
+	trailers    field.List
+	reqBody     []byte // received and not sent on yet; kept for another try once collected
+	body        []byte // of the held reply
+	keyBuf      []byte // what cacheKey is built in
+	local       []byte // scratch for replies of our own making
+	scored      []byte // the reply that a worker wrote
+}
+
+// progress is all that is known of a request. Fields are grouped by the stage that
+// fills them; no stage writes another's.
+type progress struct {
 	conn *downConn
 	site *site           // the configuration that it began under
 	down upstream.Stream // the caller's side; same methods as an upstream's
 
 	// What came from the caller.
-	req         field.List
-	reqTrailers field.List
-	reqBody     []byte // received and not sent on yet; kept for another try once collected
 	reqEnded    bool   // the request is complete
 	hasTrailers bool   // it ended with trailers
 	owed        int    // body bytes received for which the caller has no credit yet
-	upgrade     string // protocol that an HTTP/1.1 caller asked to change to
+	upgrade     string // protocol that the caller asked to change to
+	extended    bool   // by an extended CONNECT (RFC 8441)
+	leftEarly   bool   // whose caller ended the tunnel before it was granted
 	upgrading   bool   // the wish is passed on
 	tunnel      bool   // and was granted: both bodies are bytes of that protocol
+	twoWay      bool   // whose directions have an end of their own each
 	tooLarge    bool   // the header list is over the limit and cut
 	start       int64  // ns on the shard's time line
 	wholeAt     int64  // ns; when the request was complete, 0 before
@@ -90,7 +111,6 @@ type Exchange struct {
 	collected  bool // reqBody is the whole body
 	storable   bool // the reply may be stored under cacheKey
 	cacheKey   policy.CacheKey
-	keyBuf     []byte // what cacheKey is built in
 	job        shard.Job
 	digest     [32]byte
 	hashing    bool
@@ -100,7 +120,6 @@ type Exchange struct {
 	input         *input        // this exchange is one of another's inputs
 	inputs        []input       // those of this one
 	subject       *ModelVersion // what a worker evaluates
-	scored        []byte        // the reply that it wrote
 	scoreErr      error         // of the evaluation
 	inputErr      error         // of reading what came
 	evaluating    bool          // a worker has it
@@ -125,17 +144,15 @@ type Exchange struct {
 	up       upstream.Stream
 	sentBody bool // request bytes went to an upstream that cannot be replayed
 	sentHead bool
-	tries    int
+	retry    retrying
 	toPeer   bool
 	asked    bool // the peer step was taken
 	upOwed   int  // response bytes received for which the upstream has no credit yet
 	headSeen bool
-	resp     field.List
-	trailers field.List
 	status   int
 	holding  bool // the reply is buffered: nothing was sent to the caller yet
-	body     []byte
 	budgeted int  // bytes of the process budget that the buffers hold
+	bodyRoom int  // of those, for the held reply's body
 	upEnded  bool // the response is complete
 	upHasTr  bool
 
@@ -143,8 +160,8 @@ type Exchange struct {
 	err        *quadnine.Error
 	firstErr   *quadnine.Error // what went wrong first, when a degrade step was taken
 	step       policy.Step
-	local      []byte // scratch for replies of our own making
 	reply      []byte // the body of a local reply: local, or a stored body, which nobody may write
+	rest       []byte // of a whole reply's body, what was not written yet
 	isLocal    bool
 	headSent   bool
 	gone       bool  // nobody is there to answer
@@ -169,31 +186,29 @@ const keepBuffer = 64 << 10
 // reset readies x for another request, keeping what its buffers have grown to
 // unless that is unusually much.
 func (x *Exchange) reset() {
-	l := x.loop
-	req, resp, reqTrailers, trailers := kept(x.req), kept(x.resp), kept(x.reqTrailers), kept(x.trailers)
-	keyBuf, local, body, reqBody, scored := emptied(x.keyBuf), emptied(x.local), emptied(x.body), emptied(x.reqBody), emptied(x.scored)
-	*x = Exchange{}
-	x.loop, x.step = l, policy.Explain
-	x.req, x.resp, x.reqTrailers, x.trailers = req, resp, reqTrailers, trailers
-	x.keyBuf, x.local, x.body, x.reqBody, x.scored = keyBuf, local, body, reqBody, scored
+	x.buffers.empty()
+	x.progress = progress{}
+	x.step = policy.Explain
 	x.timer.To = (*deadline)(x)
 	x.want.Receiver = (*upSide)(x)
-	x.job.Task, x.job.Done.To, x.job.Shard = (*hashBody)(x), (*hashed)(x), l.shard
+	x.job.Task, x.job.Done.To, x.job.Shard = (*hashBody)(x), (*hashed)(x), x.loop.shard
 }
 
-func kept(l field.List) field.List {
-	if l.Bytes() > keepBuffer {
-		return field.List{}
+func (b *buffers) empty() {
+	for _, l := range [...]*field.List{&b.req, &b.resp, &b.reqTrailers, &b.trailers} {
+		if l.Bytes() > keepBuffer {
+			*l = field.List{}
+		}
+		l.Void()
 	}
-	l.Reset()
-	return l
-}
-
-func emptied(b []byte) []byte {
-	if cap(b) > keepBuffer {
-		return nil
+	b.body = emptied(b.body)
+	for _, p := range [...]*[]byte{&b.reqBody, &b.body, &b.keyBuf, &b.local, &b.scored} {
+		if cap(*p) > keepBuffer {
+			*p = nil
+		}
+		invariant.Poison(*p)
+		*p = (*p)[:0]
 	}
-	return b[:0]
 }
 
 // fail notes the first error of the current try.

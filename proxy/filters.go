@@ -11,6 +11,9 @@ type filters struct{ *loop }
 
 func (f filters) Step(x *Exchange) Verdict {
 	if !x.site.HTTP.Envoy || x.input != nil {
+		if x.asksUpgrade() && x.input == nil { // decode has let it pass
+			x.pursue()
+		}
 		return Continue
 	}
 	if x.site.HTTP.Unanswered {
@@ -34,7 +37,7 @@ func (f filters) Step(x *Exchange) Verdict {
 		x.answerRoute()
 		return Reply
 	case x.asksUpgrade():
-		x.upgrading, x.asked = true, true // what comes of it can be neither repeated nor replaced
+		x.pursue()
 	}
 	return Continue
 }

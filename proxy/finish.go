@@ -51,6 +51,9 @@ func (x *Exchange) finish() {
 		l.store(x, now)
 	}
 	x.dropInputs()
+	if x.tunnel && !x.gone && x.err == nil {
+		x.endTunnel()
+	}
 	if x.up != nil {
 		if !x.upEnded || !x.up.WriteEnded() {
 			x.up.Reset(codeCancel)
@@ -64,6 +67,8 @@ func (x *Exchange) finish() {
 	}
 	x.down.Release()
 	x.lease.drop()
+	x.endRetry()
+	x.forgetRequest()
 	l.server.budget.give(x.budgeted)
 
 	in := x.input
@@ -256,6 +261,8 @@ func (d *deadline) Expire(_ *shard.Timer, now int64) {
 	switch {
 	case x.tunnel:
 		x.closeTunnel()
+		return
+	case x.managed() && x.retryDue(now):
 		return
 	case x.managed():
 		x.overdue(now)

@@ -15,15 +15,17 @@ const (
 	upstreamOverflow                            // UO
 	noRouteFound                                // NR
 	downstreamConnectionEnd                     // DC
+	retryLimitExceeded                          // URX
 	streamIdleTimeout                           // SI
 	downstreamProtocolError                     // DPE
 	responseFromCache                           // RFCF
 	upstreamProtocolError                       // UPE
 	noClusterFound                              // NC
 	downstreamRemoteReset                       // DR
+	overloadManager                             // OM
 )
 
-var flagNames = [...]string{"UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DC", "SI", "DPE", "RFCF", "UPE", "NC", "DR"}
+var flagNames = [...]string{"UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DC", "URX", "SI", "DPE", "RFCF", "UPE", "NC", "DR", "OM"}
 
 // appendTo appends the names, with commas between them, or "-".
 func (f flags) appendTo(dst []byte) []byte {

@@ -10,10 +10,6 @@ import (
 	"github.com/quadnine/quadnine/telemetry"
 )
 
-// maxTries bounds the tries of one exchange on one cluster: a try that certainly
-// did nothing (RFC 9113 section 8.7) is repeated, others are not.
-const maxTries = 3
-
 var (
 	errTimeout    = errors.New("no response in time")
 	errSlowBody   = errors.New("the request body stopped coming")
@@ -35,7 +31,7 @@ func (f forward) Step(x *Exchange) Verdict {
 	if x.headSeen {
 		return f.judge(x)
 	}
-	if x.sentHead || x.want.Endpoint != nil {
+	if x.sentHead || x.want.Endpoint != nil || x.retry.at != 0 {
 		return Wait
 	}
 	if x.cluster == nil && !x.dispatch() {
@@ -52,6 +48,9 @@ func (f forward) Step(x *Exchange) Verdict {
 		return Wait
 	}
 	x.send(s)
+	if x.err != nil {
+		return Reply
+	}
 	return Wait
 }
 
@@ -88,28 +87,43 @@ func (x *Exchange) noConnection() {
 // send gives the request, as far as it has come, to the upstream.
 func (x *Exchange) send(s upstream.Stream) {
 	x.up, x.sentHead = s, true
-	x.tries++
+	x.retry.sentAt = x.loop.shard.Now()
+	if !x.retry.begun {
+		x.retry.begun = true
+		x.keepBodyFrom()
+	}
 	x.endpoint = x.want.Endpoint
 	if f := x.Route.Forward; f.Host.Auto && x.managed() && !x.toPeer {
 		if name := x.endpoint.Hostname(); name != "" {
 			x.setHost([]byte(name), f.AppendXFH)
 		}
 	}
-	bodyless := x.reqEnded && len(x.reqBody) == 0
-	x.ask101(s)
-	s.WriteHead(&x.req, bodyless && !x.hasTrailers)
-	if x.up != s {
-		return // it could not be sent, and what follows has begun
+	head, end := &x.req, x.reqEnded && len(x.reqBody) == 0 && !x.hasTrailers
+	if x.upgrading {
+		if head, end = x.askUpgrade(s); head == nil {
+			return
+		}
+	}
+	s.WriteHead(head, end)
+	if x.up != s || x.extended {
+		return // it could not be sent, and what follows has begun; or what follows belongs to a tunnel
 	}
 	if len(x.reqBody) > 0 {
-		x.sentBody = !x.collected
-		x.credit(s.WriteData(x.reqBody, x.reqEnded && !x.hasTrailers))
-		if !x.collected {
+		x.sentBody = !x.retry.kept
+		n := s.WriteData(x.reqBody, x.reqEnded && !x.hasTrailers)
+		if x.up != s {
+			return // likewise
+		}
+		x.credit(n)
+		if !x.retry.kept {
 			x.reqBody = x.reqBody[:0]
 		}
 	}
 	if x.hasTrailers {
 		s.WriteTrailers(&x.reqTrailers)
+	}
+	if x.perTry() > 0 {
+		x.rearm()
 	}
 }
 
@@ -131,22 +145,12 @@ func (f forward) judge(x *Exchange) Verdict {
 		x.fail(quadnine.BadGateway, quadnine.Upstream, "response", policy.Upstream5xx, errUpstream5x)
 		return Reply // rescue lets it through where nothing better is at hand
 	}
-	if x.holding && !x.upEnded {
+	if (x.holding || x.retry.waits) && !x.upEnded {
 		return Wait
 	}
 	x.storable = x.storable && x.holding // what is not held is not gathered either
 	x.holding = false
 	return Continue
-}
-
-// holdable reports whether the reply is held back until it is whole: where a
-// stored reply can stand in for one that breaks midway. Streams never are.
-func (x *Exchange) holdable() bool {
-	if !x.storable || x.toPeer {
-		return false
-	}
-	ct := x.resp.Get("content-type")
-	return !hasPrefixFold(ct, "application/grpc") && !hasPrefixFold(ct, "text/event-stream")
 }
 
 func hasPrefixFold(b []byte, lower string) bool {
@@ -165,14 +169,6 @@ func hasPrefixFold(b []byte, lower string) bool {
 	return true
 }
 
-// retryable reports whether the same request may be sent again after f.
-func (x *Exchange) retryable(f upstream.Failure) bool {
-	if x.sentBody || x.tries >= maxTries || x.headSeen {
-		return false
-	}
-	return f.Unprocessed && (!f.ConnLost || x.method.idempotent())
-}
-
 // upSide is the exchange as its upstream's events see it.
 type upSide Exchange
 
@@ -181,16 +177,24 @@ func (u *upSide) OnUpstream(s upstream.Stream) {
 	x := (*Exchange)(u)
 	defer x.contain()
 	x.send(s)
+	if x.err != nil {
+		x.run()
+	}
 }
 
-// OnUnavailable tries the next endpoint: nothing was sent.
+// OnUnavailable says that nothing could be sent.
 func (u *upSide) OnUnavailable(err error) {
 	x := (*Exchange)(u)
 	defer x.contain()
-	if errors.Is(err, upstream.ErrOpen) || errors.Is(err, upstream.ErrOverflow) {
+	switch {
+	case errors.Is(err, upstream.ErrMoved): // another endpoint is asked
+	case errors.Is(err, upstream.ErrOpen), errors.Is(err, upstream.ErrOverflow), errors.Is(err, upstream.ErrNoUpgrade):
 		x.unavailable(err)
-	} else {
+	case x.sendAgain(tryEnd{why: triedConnect, nothing: true}):
 		x.dialFailed = err
+	default:
+		x.dialFailed = err
+		x.unavailable(err)
 	}
 	x.run()
 }
@@ -206,8 +210,7 @@ func (u *upSide) OnUpHead(head *field.List, end bool) {
 		x.fail(quadnine.BadGateway, quadnine.Upstream, "response", policy.UpstreamProtocol, errBadStatus)
 		x.run()
 		return
-	case status == 101 && x.upgrading:
-		x.switched(head)
+	case x.upgrading && x.granted(head, status, end):
 		return
 	case status < 200 && x.managed() && !x.site.HTTP.Proxy100: // as Envoy
 		return
@@ -223,8 +226,11 @@ func (u *upSide) OnUpHead(head *field.List, end bool) {
 	}
 	x.headSeen, x.status, x.upEnded = true, status, end
 	x.headAt = max(x.loop.shard.Now(), 1)
-	x.resp.CopyFrom(head)
-	x.holding = x.holdable()
+	x.resp.Swap(head)
+	if !x.replied() {
+		x.holding = x.holdable()
+		x.retry.waits = !end && x.awaitsBody()
+	}
 	x.run()
 }
 
@@ -255,9 +261,16 @@ func (u *upSide) OnUpData(p []byte, end bool) {
 			return
 		}
 	}
+	if x.retry.waits {
+		x.retry.waits = false
+		x.run()
+		if x.finished {
+			return
+		}
+	}
 	x.upEnded = end
 	if end && x.tunnel {
-		x.leftTunnel(upstreamConnectionEnd)
+		x.leave(upstreamConnectionEnd)
 	}
 	if x.headSent && !x.gone {
 		x.upOwed += len(p)
@@ -267,24 +280,6 @@ func (u *upSide) OnUpData(p []byte, end bool) {
 			x.run()
 		}
 	}
-}
-
-// keepBody appends p to the kept body within the route's and the process's
-// bounds.
-func (x *Exchange) keepBody(p []byte) bool {
-	if len(x.body)+len(p) > x.cache.Config().MaxBodyBytes || !x.loop.server.budget.take(len(p)) {
-		x.loop.tel.Count(telemetry.OverBudgetDrops, 1)
-		return false
-	}
-	x.budgeted += len(p)
-	x.body = append(x.body, p...)
-	return true
-}
-
-// dropBody gives back what keepBody took.
-func (x *Exchange) dropBody() {
-	x.loop.server.budget.give(x.budgeted)
-	x.budgeted, x.body = 0, x.body[:0]
 }
 
 // creditUp opens the upstream's window for n bytes that the caller's side took.
@@ -304,6 +299,7 @@ func (u *upSide) OnUpTrailers(t *field.List) {
 	if !x.toPeer {
 		stripOurs(&x.trailers)
 	}
+	x.retry.waits = false
 	x.upEnded, x.upHasTr, x.storable = true, true, false
 	if x.headSent && !x.gone {
 		x.down.WriteTrailers(&x.trailers)
@@ -320,13 +316,14 @@ func (u *upSide) OnUpReset(f upstream.Failure) {
 		x.releaseUp()
 		return
 	}
+	x.loop.upstreamFailed(&f)
 	if f.ConnLost {
 		x.loop.lost(x.cluster)
 	}
-	if x.retryable(f) {
-		x.loop.tel.Count(telemetry.UpstreamRetries, 1)
-		x.releaseUp()
-		x.want.Tried, x.sentHead = 0, false
+	if f.Code == codeProtocol && !f.Remote {
+		x.loop.tel.Count(telemetry.ResponsesMalformed, 1)
+	}
+	if (!x.headSeen || x.retry.waits) && !unsendable(f) && x.sendAgain(failureOf(f)) {
 		x.run()
 		return
 	}
@@ -361,7 +358,7 @@ func (u *upSide) OnUpSent(n int) {
 	defer x.contain()
 	x.touch()
 	x.credit(n)
-	if x.tunnelLeft() {
+	if x.tunnel && x.tunnelOver() {
 		x.run()
 	}
 }
@@ -384,6 +381,8 @@ func (x *Exchange) breakOff(code uint32) {
 // dropUpstream gives up the current try.
 func (x *Exchange) dropUpstream() {
 	x.dropInputs()
+	x.endRetry()
+	x.retry.at = 0
 	x.loop.pool.Cancel(&x.want)
 	if x.up != nil {
 		x.up.Reset(codeCancel)

@@ -274,7 +274,7 @@ func TestExchangeIsNotReusedWithinAWakeUp(t *testing.T) {
 		done := make(chan string, 1)
 		l := r.server.loops[0]
 		l.post(func() {
-			c := newDownConn(l, r.socket(), far)
+			c := newDownConn(l, r.place(), far)
 			x := l.begin(c, nowhere{})
 			x.finish()
 			x.run()

@@ -69,7 +69,12 @@ func (f *logFiles) keep(listeners []*snapshot.Listener) {
 	}
 	for path, l := range f.files {
 		if !l.taken && !slices.ContainsFunc(listeners, func(l *snapshot.Listener) bool {
-			return slices.ContainsFunc(l.HTTP.AccessLogs, func(a *snapshot.AccessLog) bool { return a.Path == path })
+			for face := range l.Faces {
+				if slices.ContainsFunc(face.HTTP.AccessLogs, func(a *snapshot.AccessLog) bool { return a.Path == path }) {
+					return true
+				}
+			}
+			return false
 		}) {
 			delete(f.files, path)
 			close(l.in)

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/quadnine/quadnine/internal/invariant"
+	"github.com/quadnine/quadnine/proxy/field"
 	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/proxy/upstream"
 	"github.com/quadnine/quadnine/snapshot"
@@ -28,16 +29,23 @@ type loop struct {
 	free     []*Exchange
 	dead     []*Exchange // become free at the end of the wake-up
 	names    map[string]string
+	recent   [64]string // of those, by a few of their letters
 	conns    map[*downConn]struct{}
 	outcomes map[*upstream.Cluster]*batch
-	touched  bool // outcomes holds something
+	latest   *upstream.Cluster // whose outcomes lately are
+	lately   *batch
+	touched  bool  // outcomes holds something
+	found    found // by route
 	draining bool
 
 	// Scratch for what is made of a head, and for lines of access logs.
 	scratch, joined []byte
 	values          []value
-	date            []byte // a Date field's value
-	dateAt          int64  // the second that it tells
+	timeouts        numbers    // x-envoy-expected-rq-timeout-ms
+	serviceTimes    numbers    // x-envoy-upstream-service-time
+	date            []byte     // a Date field's value
+	dateAt          int64      // the second that it tells
+	connect         field.List // an extended CONNECT's head
 	checks          map[*snapshot.HealthCheck]checked
 	logs            map[*snapshot.AccessLog]*accessLog
 	files           map[string]*logLines // by path
@@ -58,13 +66,18 @@ func newLoop(s *Server, sh *shard.Shard) *loop {
 		outcomes: make(map[*upstream.Cluster]*batch),
 		checks:   make(map[*snapshot.HealthCheck]checked), logs: make(map[*snapshot.AccessLog]*accessLog), files: make(map[string]*logLines),
 	}
+	l.timeouts.name, l.serviceTimes.name = "x-envoy-expected-rq-timeout-ms", "x-envoy-upstream-service-time"
 	l.logTimer.To = (*logTick)(l)
 	count := func(c telemetry.CounterID) func() { return func() { l.tel.Count(c, 1) } }
 	l.pool = upstream.NewPool(sh, s.dial, upstream.Events{
 		Connected:  count(telemetry.UpstreamConnects),
 		DialFailed: count(telemetry.UpstreamConnectFailures),
 		FellBack:   count(telemetry.UpstreamProbeFallbacks),
+		Secured:    s.secured,
+		NotSecured: func() { s.registry.Count(telemetry.UpstreamNotSecured, 1) },
+		Cut:        l.upstreamCut,
 	})
+	l.pool.UseTLS(s.secure)
 	l.stages = stages(l)
 	sh.BeforeFlush(l.settle)
 	return l
@@ -73,7 +86,15 @@ func newLoop(s *Server, sh *shard.Shard) *loop {
 // intern returns b as a string that is shared by all requests of this loop: a
 // name costs an allocation only when it is first seen.
 func (l *loop) intern(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	recent := &l.recent[(len(b)*31^int(b[len(b)-1])^int(b[len(b)/2])<<3)%len(l.recent)]
+	if string(b) == *recent { // without a hash
+		return *recent
+	}
 	if s, ok := l.names[string(b)]; ok {
+		*recent = s
 		return s
 	}
 	if len(l.names) >= maxInterned {
@@ -100,7 +121,7 @@ func (l *loop) take(c *downConn, down upstream.Stream) *Exchange {
 		x.reset()
 	}
 	x.conn, x.down, x.start = c, down, l.shard.Now()
-	x.site = c.socket.site.Load()
+	x.site = c.place.site.Load()
 	return x
 }
 
@@ -130,11 +151,15 @@ func (l *loop) lost(c *upstream.Cluster)      { l.batchOf(c).lost = true }
 
 func (l *loop) batchOf(c *upstream.Cluster) *batch {
 	l.touched = true
+	if c == l.latest {
+		return l.lately
+	}
 	b := l.outcomes[c]
 	if b == nil {
 		b = new(batch)
 		l.outcomes[c] = b
 	}
+	l.latest, l.lately = c, b
 	return b
 }
 
@@ -142,6 +167,7 @@ func (l *loop) batchOf(c *upstream.Cluster) *batch {
 func (l *loop) settle() {
 	l.bury()
 	l.handLines()
+	l.server.overload.look(l.shard.Now())
 	if !l.touched {
 		return
 	}
@@ -153,6 +179,7 @@ func (l *loop) settle() {
 		}
 		if c.Retired() {
 			delete(l.outcomes, c)
+			l.latest = nil
 		}
 	}
 }

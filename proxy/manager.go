@@ -29,6 +29,9 @@ func (d decode) manage(x *Exchange) *plain {
 	once(x, "x-forwarded-proto")
 	d.caller(x, h)
 	d.cleanse(x)
+	if h.ClientCert.Mode != snapshot.SanitizeCert {
+		d.clientCert(x)
+	}
 	if x.edge && x.remote.IsValid() {
 		d.scratch = x.remote.Addr().AppendTo(d.scratch[:0])
 		x.req.SetValue("x-envoy-external-address", d.scratch)
@@ -38,7 +41,7 @@ func (d decode) manage(x *Exchange) *plain {
 	}
 	if h.GenerateRequestID && (len(x.req.Get("x-request-id")) == 0 || x.edge && !h.PreserveRequestID) {
 		d.scratch = appendUUID(d.scratch[:0])
-		x.req.SetValue("x-request-id", d.scratch)
+		x.req.SetOnce("x-request-id", d.scratch)
 	}
 	if !x.conn.h2 { // HTTP/2 callers say it themselves
 		if p := x.req.Get("x-forwarded-proto"); bytes.EqualFold(p, []byte("https")) {
@@ -72,10 +75,8 @@ func (d decode) form(x *Exchange, h *snapshot.HTTP) *plain {
 	if i := bytes.IndexByte(target, '?'); i >= 0 {
 		path, query = target[:i], target[i:]
 	}
-	for _, c := range target {
-		if c >= 0x80 {
-			return errPlainBadPath
-		}
+	if !field.ASCII(target) {
+		return errPlainBadPath
 	}
 	out, redirect := path, false
 	if h.EscapedSlashes != snapshot.KeepEscaped {
@@ -152,7 +153,7 @@ func (d decode) caller(x *Exchange, h *snapshot.HTTP) {
 		d.appendCaller(x)
 	}
 	if h.UseRemoteAddress && h.TrustedHops == 0 || !x.req.Has("x-forwarded-proto") {
-		x.req.Set("x-forwarded-proto", "http")
+		x.req.SetFixed(x.conn.forwardedProto())
 	}
 	x.internal = alone && found.IsValid() && within(h.Internal, found)
 	x.edge = !x.internal && h.UseRemoteAddress
@@ -163,6 +164,19 @@ func (d decode) caller(x *Exchange, h *snapshot.HTTP) {
 	default:
 		x.remote = x.conn.remote
 	}
+}
+
+// What x-forwarded-proto says of a caller's connection.
+var (
+	protoHTTP  = field.NewFixed("x-forwarded-proto", "http")
+	protoHTTPS = field.NewFixed("x-forwarded-proto", "https")
+)
+
+func (c *downConn) forwardedProto() *field.Fixed {
+	if c.tls != nil {
+		return protoHTTPS
+	}
+	return protoHTTP
 }
 
 // appendCaller appends the connection's peer to x-forwarded-for, and of a peer
@@ -248,7 +262,8 @@ func (decode) cleanse(x *Exchange) {
 		name := x.req.Name(i)
 		switch {
 		case len(name) < 7 || name[0] != 'x' && name[0] != 'r':
-		case string(name) == "x-envoy-internal", string(name) == "x-forwarded-client-cert":
+		case string(name) == "x-envoy-internal",
+			string(name) == forwardedCert && x.site.HTTP.ClientCert.Mode == snapshot.SanitizeCert:
 			x.req.DelAt(i)
 		case bytes.HasPrefix(name, []byte("x-envoy-")):
 			if !x.internal && (forInternal(name) || x.edge && forEdge(name)) {
@@ -351,10 +366,10 @@ func (x *Exchange) decorate() {
 	}
 	switch h.ServerHeader {
 	case snapshot.ServerOverwrite:
-		x.resp.Set("server", h.ServerName)
+		x.resp.SetFixed(x.site.server)
 	case snapshot.ServerAppendIfAbsent:
 		if !x.resp.Has("server") {
-			x.resp.Add("server", h.ServerName)
+			x.resp.AddFixed(x.site.server)
 		}
 	}
 }
@@ -373,7 +388,7 @@ func (l *loop) today() []byte {
 func (x *Exchange) serve() {
 	if x.wholeAt != 0 && !x.upgrading && !x.site.HTTP.SuppressEnvoy { // to Envoy an upgrading request is never whole
 		x.resp.Del("x-envoy-upstream-service-time")
-		x.resp.AddInt("x-envoy-upstream-service-time", max(0, x.headAt-x.wholeAt)/int64(time.Millisecond))
+		x.loop.serviceTimes.add(&x.resp, max(0, x.headAt-x.wholeAt)/int64(time.Millisecond))
 	}
 }
 

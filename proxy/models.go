@@ -5,6 +5,7 @@ import (
 
 	"github.com/quadnine/quadnine"
 	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/proxy/field"
 	"github.com/quadnine/quadnine/snapshot"
 )
 
@@ -71,6 +72,21 @@ type ModelVersion struct {
 	NotFinite func(error) bool
 
 	refused atomic.Bool
+	fields  atomic.Pointer[versionFields]
+}
+
+// versionFields are the fields that tell of a version.
+type versionFields struct{ ask, tell *field.Fixed }
+
+// named returns the fields that tell of v. They are made when they are first
+// wanted; of two loops that want them at once one's are forgotten.
+func (v *ModelVersion) named() *versionFields {
+	f := v.fields.Load()
+	if f == nil {
+		f = &versionFields{field.NewFixed(versionHeader, v.Name), field.NewFixed(modelHeader, v.Name)}
+		v.fields.Store(f)
+	}
+	return f
 }
 
 // SetRefused marks a version that was taken back, so that answers under way do

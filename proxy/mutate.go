@@ -94,7 +94,9 @@ func (x *Exchange) mutateRequest() {
 		levels[0], levels[2] = levels[2], levels[0]
 	}
 	for _, m := range levels {
-		x.mutate(&x.req, m.Request)
+		if len(m.Request) > 0 {
+			x.mutate(&x.req, m.Request)
+		}
 	}
 }
 
@@ -112,11 +114,13 @@ func (x *Exchange) mutateResponse() {
 		levels[0], levels[2] = levels[2], levels[0]
 	}
 	for _, m := range levels {
-		x.mutate(&x.resp, m.Response)
+		if len(m.Response) > 0 {
+			x.mutate(&x.resp, m.Response)
+		}
 	}
 	if x.host.AttemptCountResponse && x.dispatched {
 		x.resp.Del("x-envoy-attempt-count")
-		x.resp.Add("x-envoy-attempt-count", "1") // tries that certainly did nothing do not count
+		x.resp.AddInt("x-envoy-attempt-count", x.attempts())
 	}
 }
 

@@ -47,11 +47,13 @@ var (
 	errPlainBadPath     = &plain{status: 400, details: "path_normalization_failed"}
 	errPlainUnderscore  = &plain{status: 400, text: "Bad Request", details: "unexpected_underscore", closes: true, manager: true}
 	errPlainUpgrade     = &plain{status: 403, details: "upgrade_failed", closes: true}
-	errPlainNoTunnel    = &plain{status: 501, text: "the upstream speaks HTTP/2, over which no protocol upgrade is passed on", details: "upgrade_over_http2", closes: true}
+	errPlainNoTunnel    = &plain{status: 501, text: "the upstream speaks HTTP/2 and offers no extended CONNECT (RFC 8441), by which an upgrade is passed on", details: "upgrade_over_http2", closes: true}
 	errPlainTooLarge    = &plain{status: 431, text: "Request Header Fields Too Large", flags: downstreamProtocolError, details: "headers_too_large"}
 	errPlainNoHealthy   = &plain{status: 503, text: "no healthy upstream", flags: noHealthyUpstream, details: "no_healthy_upstream"}
 	errPlainOverflow    = &plain{status: 503, text: beforeHeaders + "overflow", flags: upstreamOverflow, details: beforeResponse + "{overflow}", overloaded: true}
+	errPlainOverloaded  = &plain{status: 503, text: "envoy overloaded", flags: overloadManager, details: "overload", manager: true}
 	errPlainRouteTime   = &plain{status: 504, text: "upstream request timeout", flags: upstreamTimeout, details: "response_timeout"}
+	errPlainTryTime     = &plain{status: 504, text: "upstream request timeout", flags: upstreamTimeout, details: "upstream_per_try_timeout"}
 	errPlainAltTime     = &plain{status: 204, flags: upstreamTimeout, details: "response_timeout"}
 	errPlainIdleCaller  = &plain{status: 408, text: "stream timeout", flags: streamIdleTimeout, details: "stream_idle_timeout", manager: true, closes: true}
 	errPlainIdle        = &plain{status: 504, text: "stream timeout", flags: streamIdleTimeout, details: "stream_idle_timeout", manager: true}

@@ -114,7 +114,8 @@ func (x *Exchange) askPeer() {
 	l.tel.Count(telemetry.PeerAttempts, 1)
 	x.err, x.asked, x.toPeer, x.step = nil, true, true, policy.Peer
 	x.cluster = x.site.cluster(x.site.Peers)
-	x.want.Tried, x.tries = 0, 0
+	x.want.Tried, x.want.Repeat = 0, false
+	x.retry.repeats = 0
 	x.sentHead, x.headSeen, x.upEnded, x.upHasTr, x.holding = false, false, false, false, false
 	x.upOwed = 0
 	x.timedFrom = l.shard.Now()

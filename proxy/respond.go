@@ -6,6 +6,7 @@ import (
 
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy/field"
+	"github.com/quadnine/quadnine/telemetry"
 )
 
 // respond writes the reply's head and what is there of its body, then waits
@@ -17,9 +18,19 @@ func (r respond) Step(x *Exchange) Verdict {
 		x.headSent = true
 		x.arm()
 		x.answeredAt = x.touched
+		if !x.tunnel {
+			x.forgetRequest() // it is not sent again: who goes on sending holds no budget
+		}
 		x.stayHTTP()
+		if x.tookNone() {
+			x.decline()
+		}
 		if x.input == nil && r.server.leaving.Load() {
 			x.conn.leave()
+		}
+		if !x.conn.h2 && x.input == nil && r.server.overload.takes(EndKeepAlives) {
+			r.tel.Count(telemetry.KeepAlivesEnded, 1)
+			x.conn.engine.Shutdown(false)
 		}
 		if x.isLocal {
 			r.local(x)
@@ -27,8 +38,11 @@ func (r respond) Step(x *Exchange) Verdict {
 			r.relay(x)
 		}
 	}
-	if x.tunnelLeft() {
-		return Continue
+	if x.tunnel {
+		if x.tunnelOver() {
+			return Continue
+		}
+		return Wait
 	}
 	if x.isLocal || x.upEnded {
 		if x.down.Buffered() == 0 {
@@ -47,9 +61,13 @@ func (respond) local(x *Exchange) {
 	x.down.WriteHead(&x.resp, bodyless)
 	if !bodyless {
 		x.sent += int64(len(x.reply))
-		x.down.WriteData(x.reply, true)
+		x.rest = x.reply
+		x.writeRest()
 	}
 }
+
+// bypassed says that the reply is the upstream's own (RFC 9211).
+var bypassed = field.NewFixed("cache-status", "quadnine; fwd=bypass")
 
 // relay sends the upstream's reply as far as it has come.
 func (respond) relay(x *Exchange) {
@@ -61,7 +79,7 @@ func (respond) relay(x *Exchange) {
 		x.resp.Add("x-quadnine-degraded", string(policy.AppendDegraded(nil, x.step, policy.ReasonOf(x.firstErr), -1)))
 	}
 	if x.cache != nil { // the cache is not asked while the upstream is well
-		x.resp.Add("cache-status", "quadnine; fwd=bypass")
+		x.resp.AddFixed(bypassed)
 	}
 	if x.managed() && x.input == nil {
 		x.serve()
@@ -71,11 +89,18 @@ func (respond) relay(x *Exchange) {
 	if !x.conn.h2 && x.resp.Has("trailer") {
 		x.resp.Del("content-length") // HTTP/1.1 carries trailers only in chunked bodies
 	}
+	if x.tunnel && x.extended {
+		x.tellExtended()
+	}
 	end := x.upEnded && !x.upHasTr
 	x.down.WriteHead(&x.resp, end && len(x.body) == 0)
-	if len(x.body) > 0 {
-		x.sent += int64(len(x.body))
-		x.down.WriteData(x.body, end) // its credit was given while it was held
+	x.sent += int64(len(x.body)) // its credit was given while it was held
+	switch {
+	case end:
+		x.rest = x.body
+		x.writeRest()
+	case len(x.body) > 0:
+		x.down.WriteData(x.body, false)
 		if !x.storable {
 			x.dropBody()
 		}
@@ -87,6 +112,9 @@ func (respond) relay(x *Exchange) {
 
 // stripOurs deletes the fields that only a sidecar may set.
 func stripOurs(l *field.List) {
+	if !l.MayBegin(ownPrefix) {
+		return
+	}
 	for i := range l.Len() {
 		if bytes.HasPrefix(l.Name(i), []byte(ownPrefix)) {
 			l.DelAt(i)

@@ -157,6 +157,11 @@ func (r *rig) settled() {
 		r.t.Fatalf("%d bytes of the buffer budget not given back", n)
 	}
 	for _, c := range r.server.Clusters() {
+		for _, p := range []snapshot.Priority{snapshot.PriorityDefault, snapshot.PriorityHigh} {
+			if u := c.Usage(p); u.Retries != 0 || u.Requests != 0 || u.Pending != 0 {
+				r.t.Fatalf("cluster %s still counts %d retries, %d requests, %d that wait", c.Name, u.Retries, u.Requests, u.Pending)
+			}
+		}
 		for _, e := range c.Endpoints() {
 			if e.Active() != 0 {
 				r.t.Fatalf("endpoint %s: %d exchanges still counted", e.Address, e.Active())
@@ -167,9 +172,15 @@ func (r *rig) settled() {
 
 const query = "/api/v2/metrics/query"
 
-// socket returns an address of the sidecar's that nobody accepts on.
-func (r *rig) socket() *socket {
-	k := new(socket)
+// place returns where connections are served that nobody has accepted.
+func (r *rig) place() *place {
+	k := new(place)
 	k.site.Store(r.server.current.Load().sites["main"])
 	return k
+}
+
+// quiet is a log that the test prints when it fails.
+func quiet(t *testing.T) *slog.Logger {
+	t.Helper()
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }

@@ -36,9 +36,28 @@ func (r route) Step(x *Exchange) Verdict {
 		}
 	}
 	x.policies = p
-	x.breakers, x.cache = x.site.state.breakers[p.Breaker], x.site.state.caches[p.Cache]
+	x.breakers, x.cache = r.tables(x.site.state, p)
 	x.arm()
 	return Continue
+}
+
+// found is the tables that the last request's policies name: mostly the next one's
+// too.
+type found struct {
+	state    *state
+	breaker  *snapshot.Breaker
+	cache    *snapshot.Cache
+	breakers *policy.Breakers
+	caches   *policy.Cache
+}
+
+// tables returns what runs for p.
+func (l *loop) tables(s *state, p snapshot.Policies) (*policy.Breakers, *policy.Cache) {
+	f := &l.found
+	if f.state != s || f.breaker != p.Breaker || f.cache != p.Cache {
+		*f = found{s, p.Breaker, p.Cache, s.breakers[p.Breaker], s.caches[p.Cache]}
+	}
+	return f.breakers, f.caches
 }
 
 // random returns the exchange's number for everything that is drawn by lot: one

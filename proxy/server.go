@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,9 @@ import (
 	"github.com/quadnine/quadnine/proxy/h1"
 	"github.com/quadnine/quadnine/proxy/h2"
 	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/proxy/tlsconn"
 	"github.com/quadnine/quadnine/proxy/upstream"
+	"github.com/quadnine/quadnine/secure"
 	"github.com/quadnine/quadnine/snapshot"
 	"github.com/quadnine/quadnine/telemetry"
 )
@@ -35,6 +38,7 @@ type Options struct {
 	Tracer   *telemetry.Tracer // nil: no spans
 	Log      *slog.Logger
 	Shards   int             // event loops; 1 when 0
+	Driver   shard.Driver    // how they wait for sockets; shard.Auto when not set
 	Workers  int             // goroutines for work too long for a loop; 1 when 0
 	Dial     upstream.Dialer // nil: TCP, with the keep-alive of each cluster
 	// ListenOn opens a listener's address; nil: TCP.
@@ -44,6 +48,7 @@ type Options struct {
 	OnTransition func(Transition)
 	Models       Models // nil: no model has a say
 	Service      string // node.cluster: what health checks are answered with
+	Limits       Limits
 	// OnRouted, which may be nil, is told of every lease that a request takes, by
 	// the version's name and Server.Now's time: for measuring how fast a version
 	// is taken back. It must not block.
@@ -74,19 +79,22 @@ type Server struct {
 	h1       h1.Config
 	h2       h2.Config
 
-	origin   time.Time
-	loops    []*loop
-	workers  *shard.Workers
-	applying sync.Mutex
-	breakers map[string]*policy.Breakers // by scope; guarded by applying
-	caches   map[string]*policy.Cache    // by scope; guarded by applying
-	versions *policy.Breakers            // of versions that answer here, by model and version; nil without models
-	budget   budget
-	unwell   atomic.Bool // health checks are to fail
-	files    logFiles
-	hostname string
-	address  netip.Addr // of this machine, for callers on it
-	service  string
+	origin     time.Time
+	loops      []*loop
+	workers    *shard.Workers
+	applying   sync.Mutex
+	breakers   map[string]*policy.Breakers // by scope; guarded by applying
+	caches     map[string]*policy.Cache    // by scope; guarded by applying
+	versions   *policy.Breakers            // of versions that answer here, by model and version; nil without models
+	budget     budget
+	overload   overload
+	secure     *secure.Store
+	handshakes handshakes
+	unwell     atomic.Bool // health checks are to fail
+	files      logFiles
+	hostname   string
+	address    netip.Addr // of this machine, for callers on it
+	service    string
 
 	accepting sync.WaitGroup
 	mu        sync.Mutex
@@ -109,22 +117,34 @@ func New(o Options) (*Server, error) {
 		sockets: make(map[*socket]struct{}), idle: make(chan struct{}, 1),
 	}
 	s.identify(o)
+	count := func(c telemetry.CounterID) func() { return func() { s.registry.Count(c, 1) } }
+	s.handshakes.turns = tlsconn.NewTurns(runtime.GOMAXPROCS(0))
+	s.secure = secure.NewStore(s.log, secure.Events{Read: count(telemetry.CertificatesRead), Failed: count(telemetry.CertificatesFailed)})
+	s.overload.onTake = s.tookAction
+	failed := func(err error) (*Server, error) {
+		s.Close() // workers and more run already
+		return nil, err
+	}
+	if err := s.overload.start(o.Limits); err != nil {
+		return failed(err)
+	}
 	if s.models != nil {
 		cfg := policy.DefaultBreakerConfig()
 		cfg.MaxKeys, cfg.MaxKeysPerTenant, cfg.MaxTenants = maxVersions, maxVersions, maxVersions
 		var err error
 		if s.versions, err = policy.NewBreakers(cfg); err != nil {
-			return nil, err
+			return failed(err)
 		}
 	}
 	if s.listen == nil {
 		s.listen = listenTCP
 	}
 	if err := s.Apply(o.Snapshot); err != nil {
-		return nil, err
+		return failed(err)
 	}
 	for i := range max(o.Shards, 1) {
 		sh := shard.New(i, s.origin)
+		sh.SetDriver(o.Driver)
 		s.loops = append(s.loops, newLoop(s, sh))
 		go sh.Run()
 	}
@@ -155,15 +175,14 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	l := st.snap.Listeners[0]
 	k := &socket{name: l.Name, address: l.Address, door: &door{ln: ln}}
-	k.site.Store(st.sites[l.Name])
+	s.arrange(k, st.sites[l.Name])
 	k.door.owner.Store(k)
 	s.sockets[k] = struct{}{}
 	s.mu.Unlock()
 	return s.accept(k.door)
 }
 
-// accept takes d's connections until it is closed. Each goes to the shard that
-// has the fewest.
+// accept takes d's connections until it is closed.
 func (s *Server) accept(d *door) error {
 	for pause := time.Duration(0); ; {
 		nc, err := d.ln.Accept()
@@ -178,14 +197,10 @@ func (s *Server) accept(d *door) error {
 			continue
 		}
 		pause = 0
-		l := s.loops[0]
-		for _, o := range s.loops[1:] {
-			if o.shard.Load() < l.shard.Load() {
-				l = o
-			}
+		if !s.admit(nc) {
+			continue
 		}
-		c := newDownConn(l, d.owner.Load(), nc)
-		l.shard.Post(&c.arrive)
+		s.welcome(d.owner.Load(), nc)
 	}
 }
 
@@ -199,11 +214,12 @@ func (s *Server) Draining() bool { return s.leaving.Load() || s.draining.Load() 
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
 	s.closeListeners()
+	s.handshakes.hurry()
 	for _, l := range s.loops {
 		l.post(l.drain)
 	}
 	for {
-		left := int64(0)
+		left := s.handshakes.pending.Load() // first: those that end meanwhile are on a loop by then
 		for _, l := range s.loops {
 			n := make(chan int, 1)
 			l.post(func() { n <- len(l.conns) })
@@ -273,6 +289,7 @@ func (s *Server) Close() {
 	if done {
 		return
 	}
+	s.handshakes.close()
 	for _, l := range s.loops {
 		l.shard.Shutdown()
 		<-l.shard.Done()
@@ -280,6 +297,7 @@ func (s *Server) Close() {
 	}
 	s.workers.Close()
 	s.accepting.Wait()
+	s.overload.close()
 	s.files.close()
 	s.applying.Lock()
 	defer s.applying.Unlock()

@@ -17,8 +17,9 @@ type socket struct {
 	name    string
 	address string // as configured
 	door    *door
-	site    atomic.Pointer[site]
-	retired atomic.Bool // its listener is gone: connections drain
+	base    *place            // without a chain, or of the default one; nil: there is none; guarded by Server.mu
+	places  map[string]*place // of filter chains, by name; guarded by Server.mu
+	chains  atomic.Pointer[chains]
 }
 
 // door is what connections come in by. It stays open when an address goes from
@@ -37,8 +38,10 @@ func (s *Server) Listen(l *snapshot.Listener) error {
 	if s.closed {
 		return ErrClosed
 	}
-	if err := s.files.open(l.HTTP.AccessLogs); err != nil {
-		return err
+	for face := range l.Faces {
+		if err := s.files.open(face.HTTP.AccessLogs); err != nil {
+			return err
+		}
 	}
 	if s.draining.Load() {
 		return nil
@@ -105,6 +108,7 @@ func (s *Server) rearrange(next *state) {
 	defer s.mu.Unlock()
 	live := make(map[*door]*socket, len(s.sockets))
 	var gone []*socket
+	var chainless []*place
 	for k := range s.sockets {
 		st := next.sites[k.name]
 		if st == nil || st.Address != k.address {
@@ -112,7 +116,7 @@ func (s *Server) rearrange(next *state) {
 			gone = append(gone, k)
 			continue
 		}
-		k.site.Store(st)
+		chainless = append(chainless, s.arrange(k, st)...)
 		live[k.door] = k
 	}
 	for d, k := range live {
@@ -126,6 +130,9 @@ func (s *Server) rearrange(next *state) {
 		}
 		s.retire(k)
 	}
+	for _, p := range chainless {
+		s.drainPlace(p)
+	}
 }
 
 func (s *Server) shut(d *door) {
@@ -136,11 +143,20 @@ func (s *Server) shut(d *door) {
 
 // retire has k's connections finish what they have begun, and end.
 func (s *Server) retire(k *socket) {
-	k.retired.Store(true)
+	if k.base != nil {
+		s.drainPlace(k.base)
+	}
+	for _, p := range k.places {
+		s.drainPlace(p)
+	}
+}
+
+func (s *Server) drainPlace(p *place) {
+	p.retired.Store(true)
 	for _, l := range s.loops {
 		l.post(func() {
 			for c := range l.conns {
-				if c.socket == k {
+				if c.place == p {
 					c.drain()
 				}
 			}

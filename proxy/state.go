@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/quadnine/quadnine/policy"
+	"github.com/quadnine/quadnine/proxy/field"
 	"github.com/quadnine/quadnine/proxy/upstream"
 	"github.com/quadnine/quadnine/snapshot"
 )
@@ -29,7 +30,13 @@ type state struct {
 type site struct {
 	*snapshot.Listener
 	*state
-	table *snapshot.RouteTable // nil while it is not known
+	table  *snapshot.RouteTable // nil while it is not known
+	chains []*site              // of the listener's filter chains
+	server *field.Fixed         // what its replies say in Server
+}
+
+func newSite(l *snapshot.Listener, s *state, table *snapshot.RouteTable) *site {
+	return &site{Listener: l, state: s, table: table, server: field.NewFixed("server", l.HTTP.ServerName)}
 }
 
 // cluster returns the running cluster called name, or nil.
@@ -52,10 +59,18 @@ func (s *Server) Apply(snap *snapshot.Snapshot) error {
 	}
 	t := tables{breakers: make(map[string]*policy.Breakers), caches: make(map[string]*policy.Cache), tuned: make(map[*policy.Breakers]policy.BreakerConfig)}
 	for _, l := range snap.Listeners {
-		if err := s.policies(&t, next, old, l); err != nil {
-			return err
+		st := newSite(l, next, snap.Table(l))
+		for face := range l.Faces {
+			if err := s.policies(&t, next, old, face); err != nil {
+				return err
+			}
 		}
-		next.sites[l.Name] = &site{Listener: l, state: next, table: snap.Table(l)}
+		for _, c := range l.Chains {
+			own := *c.Listener
+			own.Name, own.Address, own.Role, own.TCP = l.Name, l.Address, l.Role, l.TCP
+			st.chains = append(st.chains, newSite(&own, next, snap.Table(c.Listener)))
+		}
+		next.sites[l.Name] = st
 	}
 	s.take(&t)
 	gone := s.run(next, old)
@@ -65,6 +80,9 @@ func (s *Server) Apply(snap *snapshot.Snapshot) error {
 		c.Retire()
 	}
 	s.forget(next)
+	if s.secure.Len() > 0 {
+		s.secure.Keep(tlsOf(snap))
+	}
 	s.files.keep(snap.Listeners)
 	return nil
 }

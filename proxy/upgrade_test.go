@@ -80,7 +80,7 @@ type tunnel struct {
 	resp *http.Response
 }
 
-const handshake = "GET /chat HTTP/1.1\r\nHost: site\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+const chatHandshake = "GET /chat HTTP/1.1\r\nHost: site\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
 
 // dial sends request, and what follows it at once, and reads the answer's head.
 func (r *rig) dial(request string) *tunnel {
@@ -142,7 +142,7 @@ func TestUpgradeIsATunnel(t *testing.T) {
 				if tc.protocol == snapshot.Auto {
 					r.get("/before").want(t, 200, "") // over HTTP/2
 				}
-				w := r.dial(handshake + "early ")
+				w := r.dial(chatHandshake + "early ")
 				if got := w.resp; got.StatusCode != http.StatusSwitchingProtocols || got.Header.Get("Upgrade") != "WebSocket" || !strings.EqualFold(got.Header.Get("Connection"), "upgrade") ||
 					got.Header.Get("Seen") != "site upgrade" || got.Header.Get("x-envoy-upstream-service-time") != "" || got.Header.Get("Date") == "" {
 					t.Fatalf("got %d %v", got.StatusCode, got.Header)
@@ -226,7 +226,7 @@ func TestUpgradeThatTheAppDeclines(t *testing.T) {
 		l.HTTP.Envoy, l.HTTP.Upgrades = true, map[string]bool{"websocket": true}
 		c.Protocol = snapshot.H1
 		r.apply(snapshotOf([]*snapshot.Listener{l}, c))
-		w := r.dial(handshake + "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+		w := r.dial(chatHandshake + "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
 		if b, _ := io.ReadAll(w.resp.Body); w.resp.StatusCode != http.StatusUpgradeRequired || string(b) != "/chat" || !w.resp.Close {
 			t.Errorf("got %d %q, close %v", w.resp.StatusCode, b, w.resp.Close)
 		}
@@ -241,15 +241,16 @@ func TestUpgradeThatTheAppDeclines(t *testing.T) {
 	})
 }
 
-func TestUpgradeNeedsAnHTTP1Upstream(t *testing.T) {
+// TestUpgradeOverHTTP2NeedsExtendedConnect: Go's own server does not offer it.
+func TestUpgradeOverHTTP2NeedsExtendedConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := upgradeRig(t, echoes, func(_ *snapshot.Listener, c *snapshot.Cluster) { c.Protocol = snapshot.H2C })
-		w := r.dial(handshake)
+		r := upgradeRig(t, echoes, func(_ *snapshot.Listener, c *snapshot.Cluster) { c.Protocol = snapshot.H2C }, testkit.H2)
+		w := r.dial(chatHandshake)
 		if w.resp.StatusCode != http.StatusNotImplemented || !w.resp.Close {
 			t.Errorf("got %d %v", w.resp.StatusCode, w.resp.Header)
 		}
-		if n := r.net.Dials("a:80"); n != 0 {
-			t.Errorf("%d connections to the app", n)
+		if n := r.net.Dials("a:80"); n != 1 {
+			t.Errorf("%d connections to the app, want the one whose SETTINGS offer nothing", n)
 		}
 		_ = w.Close()
 		r.settled()
@@ -325,7 +326,7 @@ func TestHowTunnelsEnd(t *testing.T) {
 					f := l.Inline.Hosts[0].Routes[0].Forward
 					f.HasIdle, f.Idle = true, time.Minute
 				})
-				tc.do(t, r.dial(handshake), got)
+				tc.do(t, r.dial(chatHandshake), got)
 				r.settled()
 				time.Sleep(2 * time.Second)
 			})
@@ -358,7 +359,7 @@ func TestTunnelIsUnderBackpressure(t *testing.T) {
 			_ = c.SetWriteDeadline(time.Time{})
 			_, _ = io.Copy(io.Discard, in)
 		}, nil)
-		w := r.dial(handshake)
+		w := r.dial(chatHandshake)
 		n := <-taken
 		if n > 1<<20 {
 			t.Errorf("%d bytes were taken that nobody read", n)
@@ -381,7 +382,7 @@ func TestTunnelsOutcome(t *testing.T) {
 		r.get("/bad?tenant=t&metric=m").want(t, 500, "")
 		r.get("/?tenant=t&metric=m").want(t, 503, "breaker")
 		time.Sleep(cfg.OpenFor)
-		w := r.dial(strings.Replace(handshake, "/chat", "/chat?tenant=t&metric=m", 1))
+		w := r.dial(strings.Replace(chatHandshake, "/chat", "/chat?tenant=t&metric=m", 1))
 		r.get("/?tenant=t&metric=m").want(t, 200, "")
 		if n := r.server.Active(); n != 1 {
 			t.Errorf("%d exchanges active, want the tunnel", n)
@@ -395,7 +396,7 @@ func TestTunnelsOutcome(t *testing.T) {
 func TestDrainWaitsForTunnels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := upgradeRig(t, echoes, nil)
-		w := r.dial(handshake)
+		w := r.dial(chatHandshake)
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		drained := make(chan error, 1)
@@ -435,7 +436,7 @@ func TestUpgradeMayTakeAsLongAsItsRouteSays(t *testing.T) {
 				c.Protocol = snapshot.H1
 				r.apply(snapshotOf([]*snapshot.Listener{l}, c))
 				begin := time.Now()
-				w := r.dial(handshake)
+				w := r.dial(chatHandshake)
 				if b, _ := io.ReadAll(w.resp.Body); w.resp.StatusCode != tc.status || string(b) != tc.text || !w.resp.Close || time.Since(begin).Round(100*time.Millisecond) != time.Second {
 					t.Errorf("got %d %q after %v, close %v", w.resp.StatusCode, b, time.Since(begin), w.resp.Close)
 				}
@@ -450,7 +451,7 @@ func TestUpgradeMayTakeAsLongAsItsRouteSays(t *testing.T) {
 func TestFlagsKnowNoUpgrades(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, snapshot.Source{})
-		if w := r.dial(handshake); w.resp.StatusCode != http.StatusNotImplemented {
+		if w := r.dial(chatHandshake); w.resp.StatusCode != http.StatusNotImplemented {
 			t.Errorf("got %d", w.resp.StatusCode)
 		}
 	})
@@ -486,7 +487,7 @@ func TestTunnelOverLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = nc.Close() }()
-	_, _ = io.WriteString(nc, handshake)
+	_, _ = io.WriteString(nc, chatHandshake)
 	in := bufio.NewReader(nc)
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {

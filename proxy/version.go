@@ -43,7 +43,7 @@ func (v version) Step(x *Exchange) Verdict {
 	}
 	x.req.Del(versionHeader) // a caller's own says nothing
 	if rv := x.routed(); rv != nil {
-		x.req.Set(versionHeader, rv.Name)
+		x.req.AddFixed(rv.named().ask)
 	}
 	if x.lease.Version != nil && v.server.onRouted != nil {
 		v.server.onRouted(x.lease.Version.Name, v.server.now())
@@ -175,7 +175,7 @@ func (x *Exchange) echo(resp *field.List) {
 		return
 	}
 	x.echoed = true
-	resp.Add(modelHeader, rv.Name)
+	resp.AddFixed(rv.named().tell)
 	x.countAnswer()
 }
 

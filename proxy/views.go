@@ -50,6 +50,7 @@ func (s *Server) Tidy(ctx context.Context) {
 			for _, c := range distinct(maps.Values(st.caches)) {
 				c.Expire(s.now())
 			}
+			s.secure.Refresh()
 		}
 	}
 }
@@ -152,9 +153,10 @@ func (s *Server) Explain(k quadnine.Key) Explanation {
 	e := Explanation{Clusters: s.Clusters(), Model: s.explainModel(k)}
 	st := s.current.Load()
 	for _, l := range st.snap.Listeners {
-		if b := st.breakers[l.Breaker]; b != nil {
-			e.Breaker, e.Threshold = b.Explain(k, s.now()), b.Config()
-			break
+		for face := range l.Faces {
+			if b := st.breakers[face.Breaker]; b != nil && e.Threshold.MaxKeys == 0 {
+				e.Breaker, e.Threshold = b.Explain(k, s.now()), b.Config()
+			}
 		}
 	}
 	for _, c := range distinct(maps.Values(st.caches)) {
@@ -235,6 +237,8 @@ func (s *Server) gauges() {
 	}
 	r.Gauge(telemetry.CacheBytes, stored(func(c policy.CacheStats) float64 { return float64(c.Bytes) }))
 	r.Gauge(telemetry.CacheEntries, stored(func(c policy.CacheStats) float64 { return float64(c.Entries) }))
+	s.overloadGauges()
+	r.Gauges(telemetry.CertificateEnd, s.ends)
 	r.Gauge(telemetry.Ready, func() float64 { return truth(!s.Draining()) })
 }
 

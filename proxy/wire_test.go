@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,12 +24,33 @@ type wire struct {
 	nc     net.Conn
 	fr     *http2.Framer
 	frames chan string // a line for each frame received; closed with the connection
+
+	mu  sync.Mutex
+	got map[uint32][]byte // what came on each stream
+}
+
+// said returns what has come on a stream.
+func (w *wire) said(id uint32) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return string(w.got[id])
+}
+
+// hears waits until a stream has brought as much as want.
+func (w *wire) hears(id uint32, want string) {
+	w.t.Helper()
+	for len(w.said(id)) < len(want) {
+		w.until("DATA " + strconv.Itoa(int(id)) + " ")
+	}
+	if got := w.said(id); got != want {
+		w.t.Errorf("stream %d brought %d bytes %.40q, want %d, %.40q", id, len(got), got, len(want), want)
+	}
 }
 
 // newWire reads nc in the background, answering nothing.
 func newWire(t *testing.T, nc net.Conn) *wire {
 	t.Helper()
-	w := &wire{t: t, nc: nc, fr: http2.NewFramer(nc, nc), frames: make(chan string, 1<<16)}
+	w := &wire{t: t, nc: nc, fr: http2.NewFramer(nc, nc), frames: make(chan string, 1<<16), got: make(map[uint32][]byte)}
 	w.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	go func() {
 		defer close(w.frames)
@@ -44,6 +67,9 @@ func newWire(t *testing.T, nc net.Conn) *wire {
 				}
 				w.frames <- strings.Join(line, " ")
 			case *http2.DataFrame:
+				w.mu.Lock()
+				w.got[f.StreamID] = append(w.got[f.StreamID], f.Data()...)
+				w.mu.Unlock()
 				w.frames <- fmt.Sprintf("DATA %d end=%v %d", f.StreamID, f.StreamEnded(), len(f.Data()))
 			case *http2.RSTStreamFrame:
 				w.frames <- fmt.Sprintf("RST_STREAM %d %v", f.StreamID, f.ErrCode)
@@ -96,6 +122,7 @@ func (r *rig) caller(settings ...http2.Setting) *wire {
 		r.t.Fatal(err)
 	}
 	w.do(func(fr *http2.Framer) error { return fr.WriteSettings(settings...) })
+	w.do(func(fr *http2.Framer) error { return fr.WriteSettingsAck() })
 	return w
 }
 
@@ -105,7 +132,7 @@ func (w *wire) ask(id uint32, end bool, method, path string, fields ...string) {
 }
 
 // frameApp is an upstream of which the test writes every frame.
-func (r *rig) frameApp(address string, serve func(w *wire)) {
+func (r *rig) frameApp(address string, serve func(w *wire), settings ...http2.Setting) {
 	l := r.net.Listen(address)
 	r.t.Cleanup(l.Kill)
 	go func() {
@@ -119,7 +146,7 @@ func (r *rig) frameApp(address string, serve func(w *wire)) {
 					return
 				}
 				w := newWire(r.t, nc)
-				w.do(func(fr *http2.Framer) error { return fr.WriteSettings() })
+				w.do(func(fr *http2.Framer) error { return fr.WriteSettings(settings...) })
 				w.do(func(fr *http2.Framer) error { return fr.WriteSettingsAck() })
 				serve(w)
 			}()

@@ -54,6 +54,7 @@ type ClusterSettings struct {
 	ConnWindow     uint32
 	BufferLimit    uint32 // per_connection_buffer_limit_bytes
 	KeepAlive      KeepAlive
+	TLS            *TLS          // nil: plain text
 	Thresholds     [2]Thresholds // by Priority
 
 	// Fetch is eds_config.initial_fetch_timeout: how long the assignment may take to
@@ -124,10 +125,16 @@ type Thresholds struct {
 	MaxPending     uint32 // default 1024: requests that wait for a connection
 	MaxRequests    uint32 // default 1024
 	MaxRetries     uint32 // default 3
+
+	// With retry_budget, that many percent of the requests that run or wait may be
+	// retries, and MinRetries in any case, instead of MaxRetries.
+	HasRetryBudget bool
+	RetryPercent   float64 // default 20
+	MinRetries     uint32  // default 3
 }
 
 // DefaultThresholds are Envoy's.
-var DefaultThresholds = Thresholds{1024, 1024, 1024, 3}
+var DefaultThresholds = Thresholds{MaxConnections: 1024, MaxPending: 1024, MaxRequests: 1024, MaxRetries: 3}
 
 // Assignment is a ClusterLoadAssignment.
 type Assignment struct {

@@ -37,6 +37,14 @@ type Listener struct {
 	Policies
 	HTTP HTTP
 	TCP  TCP
+	TLS  *TLS // nil: plain text
+
+	// Chains are looked at before what stands here, which is the default filter
+	// chain, unless NoDefault says that there is none: then a connection that none
+	// of Chains matches is closed.
+	Chains    []*Chain
+	NoDefault bool
+	Handshake time.Duration // transport_socket_connect_timeout; 0: ours
 
 	Inline    *RouteTable // the routes, or else
 	RouteName string      // the name of the table that holds them
@@ -110,10 +118,12 @@ type HTTP struct {
 	StreamWindow      uint32        // http2: initial_stream_window_size; 0: ours
 	ConnWindow        uint32        // http2: initial_connection_window_size; 0: ours
 
-	Proxy100   bool            // proxy_100_continue: the app answers Expect, not the sidecar, and its 1xx responses are passed on
-	Upgrades   map[string]bool // upgrade_configs by type, in lower case: whether it is enabled
-	Filters    []Filter        // in the order in which they act, without the router
-	AccessLogs []*AccessLog
+	ClientCert   ClientCert
+	Proxy100     bool            // proxy_100_continue: the app answers Expect, not the sidecar, and its 1xx responses are passed on
+	Upgrades     map[string]bool // upgrade_configs by type, in lower case: whether it is enabled
+	AllowConnect bool            // http2: allow_connect: callers are offered extended CONNECT (RFC 8441), which asks for one of Upgrades
+	Filters      []Filter        // in the order in which they act, without the router
+	AccessLogs   []*AccessLog
 }
 
 // Codec is which protocols a listener takes.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,13 +18,18 @@ import (
 // Source is what `quadnine run` was told: its flags and quadnine.yaml.
 type Source struct {
 	Role      string        // "inbound" or "outbound"
-	Upstreams []string      // URLs: http://, h2c:// or h1://
+	Upstreams []string      // URLs: http://, h2c://, h1:// or https://
 	Peers     []string      // URLs of other sidecars' inbound listeners
 	Trust     []string      // CIDRs or addresses
 	Degrade   []string      // path prefixes whose replies are stored
+	Upgrades  []string      // protocols that callers may change to; none: nil, or "none" alone
+	Codec     string        // "auto" or "": told by a connection's first bytes; "http1", "http2"
+	Retry     string        // "on" or "": what is safe is sent again; "off": only what certainly did nothing
+	RetryBody int           // bytes of a request's body that are kept for that
 	Timeout   time.Duration // to a response's head
 	Idle      time.Duration // without progress
 	File      *File         // nil: defaults
+	TLS       SourceTLS
 }
 
 // Compile checks src and returns its snapshot. The error joins one line for each
@@ -54,10 +60,19 @@ func Compile(src Source) (*Snapshot, error) {
 	if len(src.Upstreams) == 0 {
 		bad("--upstream", "give at least one, like --upstream http://127.0.0.1:8080")
 	}
+	l.TLS = src.TLS.listener(bad)
 	s.Clusters[LocalCluster] = fixed(LocalCluster, endpoints("--upstream", src.Upstreams, bad))
+	secret, peersSecret := https("--upstream", src.Upstreams, bad), https("--peer", src.Peers, bad)
+	upstreams := src.TLS.upstream(secret || peersSecret, bad)
+	if secret {
+		s.Clusters[LocalCluster].secure(upstreams)
+	}
 	if len(src.Peers) > 0 {
 		l.Peers = PeersCluster
 		s.Clusters[PeersCluster] = fixed(PeersCluster, endpoints("--peer", src.Peers, bad))
+		if peersSecret {
+			s.Clusters[PeersCluster].secure(upstreams)
+		}
 		if l.Role == Outbound {
 			bad("--peer", "an outbound listener has no peers: list every endpoint with --upstream")
 		}
@@ -82,8 +97,19 @@ func Compile(src Source) (*Snapshot, error) {
 	if src.Idle <= 0 {
 		bad("--idle-timeout", "is %v: want more than 0", src.Idle)
 	}
+	l.HTTP.Upgrades = upgrades(src.Upgrades, bad)
+	l.HTTP.AllowConnect = len(l.HTTP.Upgrades) > 0
+	switch src.Codec {
+	case "", "auto":
+	case "http1":
+		l.HTTP.Codec = CodecH1
+	case "http2":
+		l.HTTP.Codec = CodecH2
+	default:
+		bad("--codec", "%q is no codec: use auto, http1 or http2", src.Codec)
+	}
 	l.HTTP.IdleTimeout = idleConn
-	forward := &Forward{Cluster: LocalCluster, NotFoundStatus: 503, Timeout: src.Timeout, Idle: src.Idle, HasIdle: true}
+	forward := &Forward{Cluster: LocalCluster, NotFoundStatus: 503, Timeout: src.Timeout, Idle: src.Idle, HasIdle: true, Retry: src.retry(bad)}
 	stored := Policies{Cache: &Cache{Scope: "listener/" + mainListener, Config: settings.cache}}
 	var routes []*Route
 	for _, p := range src.Degrade {
@@ -115,6 +141,50 @@ func Compile(src Source) (*Snapshot, error) {
 	return s, nil
 }
 
+// protocolName is a token (RFC 9110 section 5.6.2), as in Upgrade without a version.
+var protocolName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+// upgrades checks the protocols that callers may change to.
+func upgrades(names []string, bad func(flag, format string, args ...any)) map[string]bool {
+	if len(names) == 0 || len(names) == 1 && names[0] == "none" {
+		return nil
+	}
+	known := make(map[string]bool)
+	for _, name := range names {
+		switch lower := strings.ToLower(name); {
+		case lower == "h2c":
+			bad("--upgrade", "h2c is no longer an upgrade (RFC 9113 section 3.1): callers speak HTTP/2 from the start")
+		case !protocolName.MatchString(name) || lower == "none" || strings.HasPrefix(lower, "connect"):
+			bad("--upgrade", "%q is no protocol to change to: name some like websocket, or none alone", name)
+		default:
+			known[lower] = true
+		}
+	}
+	return known
+}
+
+// maxRetryBody is the most that --retry-body may be: all bodies together are held
+// within 64 MiB.
+const maxRetryBody = 8 << 20
+
+// retry is the policy that the flags ask for.
+func (src *Source) retry(bad func(flag, format string, args ...any)) *Retry {
+	if src.RetryBody < 0 || src.RetryBody > maxRetryBody {
+		bad("--retry-body", "is %d: want 0 to %d bytes", src.RetryBody, maxRetryBody)
+	}
+	switch src.Retry {
+	case "", "on":
+		return FlagRetry(src.RetryBody)
+	case "off":
+		if src.RetryBody > 0 {
+			bad("--retry-body", "keeps bodies for another try, and --retry is off: leave one of them out")
+		}
+	default:
+		bad("--retry", "%q is neither on nor off", src.Retry)
+	}
+	return nil
+}
+
 // The names of what flags configure.
 const (
 	mainListener = "main"
@@ -141,6 +211,8 @@ func fixed(name string, endpoints []Endpoint) *Cluster {
 // flagThresholds bound what clusters from flags take: only how many wait.
 var flagThresholds = Thresholds{MaxConnections: math.MaxUint32, MaxPending: 1024, MaxRequests: math.MaxUint32, MaxRetries: math.MaxUint32}
 
+var defaultPorts = map[string]string{"https": "443"}
+
 func endpoints(flag string, urls []string, bad func(string, string, ...any)) []Endpoint {
 	var out []Endpoint
 	for _, raw := range urls {
@@ -157,10 +229,9 @@ func endpoints(flag string, urls []string, bad func(string, string, ...any)) []E
 		case "h1":
 			e.Protocol = H1
 		case "https":
-			bad(flag, "%q: TLS to upstreams is not supported; the sidecar speaks to the app in its own pod", raw)
-			continue
+			e.Hostname = u.Hostname()
 		default:
-			bad(flag, "%q: unknown scheme %q: use http, h2c or h1", raw, u.Scheme)
+			bad(flag, "%q: unknown scheme %q: use http, h2c, h1 or https", raw, u.Scheme)
 			continue
 		}
 		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
@@ -171,7 +242,7 @@ func endpoints(flag string, urls []string, bad func(string, string, ...any)) []E
 			bad(flag, "%q has no host: write http://127.0.0.1:port for the local app", raw)
 			continue
 		}
-		port := cmp.Or(u.Port(), "80")
+		port := cmp.Or(u.Port(), defaultPorts[u.Scheme], "80")
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 			bad(flag, "%q: port %s is not within 1 to 65535", raw, port)
 			continue

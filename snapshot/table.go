@@ -26,8 +26,10 @@ type VirtualHost struct {
 	Routes  []*Route
 	Mutations
 	Policies
-	AttemptCount         bool // include_request_attempt_count
-	AttemptCountResponse bool // include_attempt_count_in_response
+	AttemptCount         bool   // include_request_attempt_count
+	AttemptCountResponse bool   // include_attempt_count_in_response
+	TimeoutRetry         bool   // include_is_timeout_retry_header
+	Retry                *Retry // of routes that say nothing of it; nil: only tries that certainly did nothing are repeated
 
 	routes *routeIndex
 	few    bool // too few routes for the index to pay
@@ -141,6 +143,7 @@ type Forward struct {
 	HasIdle  bool
 	Priority Priority
 	Upgrades map[string]bool // upgrade_configs, over the listener's: whether the type, in lower case, is enabled
+	Retry    *Retry          // nil: as the virtual host says
 	// MetadataMatch and the like are not supported: the compiler refuses them.
 }
 

@@ -26,9 +26,33 @@ var (
 	RefusedBadPreface     = refused.with("bad-preface")
 	RefusedBadFrame       = refused.with("bad-frame")
 	RefusedParseError     = refused.with("parse-error")
+	RefusedMalformed      = refused.with("malformed")
 	RefusedNoTenant       = refused.with("tenant-missing")
 	RefusedFlood          = refused.with("flood")
-	RefusedUpgrade        = refused.with("upgrade")
+	RefusedTargetTooLong  = refused.with("target-too-long")
+	RefusedOverload       = refused.with("overload")
+
+	cut               = counters("quadnine.downstream.connections.cut", "{connection}", "Connections of callers ended for what they did, by reason; docs/limits.md says what each bound is.", "reason")
+	DownstreamCut     = perReason(cut)
+	DownstreamChunks  = cut.with("chunk-flood")
+	DownstreamStalled = cut.with("write-stall")
+
+	turnedAway       = counters("quadnine.downstream.connections.refused", "{connection}", "Connections of callers closed as soon as they were accepted, by reason.", "reason")
+	TurnedAwayFull   = turnedAway.with("max-connections")
+	TurnedAwayMemory = turnedAway.with("memory")
+	KeepAlivesEnded  = counter("quadnine.downstream.keepalives.ended", "{connection}", "HTTP/1.1 connections asked to close with a reply, to free memory.")
+	RefusedUpgrade   = refused.with("upgrade")
+
+	handshakes        = counters("quadnine.downstream.tls.handshakes", "{handshake}", "TLS handshakes with callers, by what came of them: full, resumed, failed, timeout, gave-way (1,024 others were under way), closed (the caller left, or this process ended), plain-text (on a port that takes TLS only), no-chain (no filter chain takes the connection).", "result")
+	HandshakeFull     = handshakes.with("full")
+	HandshakeResumed  = handshakes.with("resumed")
+	HandshakeFailed   = handshakes.with("failed")
+	HandshakeTimedOut = handshakes.with("timeout")
+	HandshakeGaveWay  = handshakes.with("gave-way")
+	HandshakeClosed   = handshakes.with("closed")
+	RefusedPlainText  = handshakes.with("plain-text")
+	RefusedNoChain    = handshakes.with("no-chain")
+	TLSBroken         = counter("quadnine.downstream.tls.broken", "{connection}", "Established TLS connections of callers that ended with an error of the record layer.")
 
 	WithoutTenant      = counter("quadnine.requests.without_tenant", "{request}", "Requests that named no tenant and ran under _other.")
 	HopHeadersStripped = counter("quadnine.hop_headers.stripped", "{request}", "Requests of callers outside the trusted ranges that carried x-quadnine headers, which were removed.")
@@ -36,13 +60,49 @@ var (
 
 // Upstreams.
 var (
-	UpstreamConnects        = counter("quadnine.upstream.connects", "{connection}", "Connections opened to endpoints.")
-	UpstreamConnectFailures = counter("quadnine.upstream.connect.failures", "{connection}", "Connections to endpoints that could not be opened.")
-	UpstreamProbeFallbacks  = counter("quadnine.upstream.probe.fallbacks", "{endpoint}", "Endpoints that did not speak HTTP/2 when probed and are used with HTTP/1.1.")
-	UpstreamRetries         = counter("quadnine.upstream.retries", "{request}", "Tries after a request's first, on another endpoint or connection.")
-	ResponsesReset          = counter("quadnine.responses.reset", "{response}", "Replies that broke after their head was sent; the caller saw a reset, never a clean end.")
-	AccessLogDrops          = counter("quadnine.access_log.drops", "{line}", "Lines of access logs that were not written: the file could not be opened or written, or the writer was behind.")
-	PeerAttempts            = counter("quadnine.peer.attempts", "{request}", "Requests sent to a peer sidecar as a degrade step.")
+	UpstreamConnects         = counter("quadnine.upstream.connects", "{connection}", "Connections opened to endpoints.")
+	UpstreamConnectFailures  = counter("quadnine.upstream.connect.failures", "{connection}", "Connections to endpoints that could not be opened.")
+	upstreamHandshakes       = counters("quadnine.upstream.tls.handshakes", "{handshake}", "TLS handshakes with endpoints, by what came of them.", "result")
+	UpstreamSecured          = upstreamHandshakes.with("full")
+	UpstreamResumed          = upstreamHandshakes.with("resumed")
+	UpstreamNotSecured       = upstreamHandshakes.with("failed")
+	UpstreamProbeFallbacks   = counter("quadnine.upstream.probe.fallbacks", "{endpoint}", "Endpoints that did not speak HTTP/2 when probed and are used with HTTP/1.1.")
+	upstreamStreams          = counters("quadnine.upstream.streams.failed", "{stream}", "Tries that ended before the whole reply, by who ended them: the endpoint (reset), the proxy for a reply that breaks the protocol or a limit (malformed), or the connection (lost).", "reason")
+	UpstreamStreamsReset     = upstreamStreams.with("reset")
+	UpstreamStreamsMalformed = upstreamStreams.with("malformed")
+	UpstreamStreamsLost      = upstreamStreams.with("lost")
+
+	upstreamCut        = counters("quadnine.upstream.connections.cut", "{connection}", "Connections to endpoints ended for what the endpoint did, by reason; docs/limits.md says what each bound is.", "reason")
+	UpstreamCut        = perReason(upstreamCut)
+	UpstreamStalled    = upstreamCut.with("write-stall")
+	ResponsesMalformed = counter("quadnine.upstream.responses.malformed", "{response}", "Responses of endpoints that break HTTP: refused, or cut off where their head was already passed on.")
+	ResponsesReset     = counter("quadnine.responses.reset", "{response}", "Replies that broke after their head was sent; the caller saw a reset, never a clean end.")
+	AccessLogDrops     = counter("quadnine.access_log.drops", "{line}", "Lines of access logs that were not written: the file could not be opened or written, or the writer was behind.")
+	PeerAttempts       = counter("quadnine.peer.attempts", "{request}", "Requests sent to a peer sidecar as a degrade step.")
+)
+
+// Certificates and their keys.
+var (
+	certificates       = counters("quadnine.tls.certificates.read", "{file}", "Certificates and bundles taken into use, at first or because their files changed, and those that could not be.", "result")
+	CertificatesRead   = certificates.with("ok")
+	CertificatesFailed = certificates.with("failed")
+)
+
+// Retries.
+var (
+	retried          = counters("quadnine.upstream.retries", "{request}", "Requests sent again, by what came of the try before.", "reason")
+	RetriedConnect   = retried.with("connect-failure")
+	RetriedRefused   = retried.with("refused")
+	RetriedReset     = retried.with("reset")
+	RetriedTimeout   = retried.with("per-try-timeout")
+	RetriedStatus    = retried.with("status")
+	RetriesSucceeded = counter("quadnine.upstream.retries.succeeded", "{request}", "Requests that were sent again and then answered below 500.")
+
+	notRetried       = counters("quadnine.upstream.retries.refused", "{request}", "Requests that were not sent again although their try failed in a way that allows it, by what was in the way: the method, a body that was not kept, the number of tries, the cluster's budget.", "reason")
+	NotRetriedMethod = notRetried.with("method")
+	NotRetriedBody   = notRetried.with("body")
+	NotRetriedLimit  = notRetried.with("limit")
+	NotRetriedBudget = notRetried.with("budget")
 )
 
 // Degradation.
@@ -95,11 +155,26 @@ var (
 )
 
 // xdsAPIs are the kinds of resources, in the order of xds.Kind.
-var xdsAPIs = [...]string{"CDS", "EDS", "LDS", "RDS", "RTDS"}
+var xdsAPIs = [...]string{"CDS", "EDS", "LDS", "RDS", "RTDS", "SDS"}
 
 func perAPI(in *Instrument, result string) (out [len(xdsAPIs)]CounterID) {
 	for i, api := range xdsAPIs {
 		out[i] = in.with(api, result)
+	}
+	return out
+}
+
+// cutReasons are why a connection is ended, in the order of h2.Flood; the first is
+// any other error of the protocol.
+var cutReasons = [...]string{
+	"protocol-error", "ping-flood", "settings-flood", "priority-flood", "window-update-flood", "empty-frames", "reset-flood",
+	"continuation-flood", "unknown-frames", "goaway-flood", "closed-stream-frames", "refused-streams", "interim-flood",
+	"unread-acks", "slow-head", "settings-timeout",
+}
+
+func perReason(in *Instrument) (out [len(cutReasons)]CounterID) {
+	for i, reason := range cutReasons {
+		out[i] = in.with(reason)
 	}
 	return out
 }
@@ -119,6 +194,12 @@ var (
 	Ready                 = gauge("quadnine.ready", "{process}", "1 while new requests are welcome, 0 while starting or draining.")
 	ActiveRequests        = gauge("http.server.active_requests", "{request}", "Requests being served.")
 	DownstreamConnections = gauge("quadnine.downstream.connections", "{connection}", "Open connections of callers.")
+	MaxConnections        = gauge("quadnine.downstream.connections.max", "{connection}", "The most connections of callers at a time; more are closed.")
+	MemoryUsed            = gauge("quadnine.memory.used", "By", "Memory that the runtime holds and cannot give up: live heap, stacks and its own; what the ceiling is compared with.")
+	MemoryMax             = gauge("quadnine.memory.max", "By", "The ceiling of quadnine.memory.used; 0 without one.")
+	MemoryResident        = gauge("quadnine.memory.resident", "By", "Resident set size of the process, mapped files included; 0 where the system does not tell.")
+	OverloadActions       = gauges("quadnine.overload.action", "{share}", "How far an action against overload is taken, from 0 (not) to 1 (always).", "action")
+	CertificateEnd        = gauges("quadnine.tls.certificate.not_after", "s", "When a certificate in use ends, its chain included, in Unix time; of a bundle of trusted ones, the first.", "certificate")
 	UpstreamConnections   = gauges("quadnine.upstream.connections", "{connection}", "Open connections to an endpoint.", "cluster", "endpoint")
 	EndpointHealthy       = gauges("quadnine.endpoint.healthy", "{endpoint}", "1 while an endpoint is given requests, 0 while it is thought down.", "cluster", "endpoint")
 	ClusterBreakerOpen    = gauges("quadnine.cluster.breaker.open", "{cluster}", "1 while a cluster's breaker is open.", "cluster")

@@ -63,6 +63,22 @@ func (in *Instrument) Prometheus() string {
 	return name
 }
 
+// CounterName returns a counter's name with its label values, for pages and tests:
+// "quadnine.requests.refused{flood}".
+func CounterName(id CounterID) string {
+	for _, in := range book.instruments {
+		for _, s := range in.series {
+			if s.id == id && len(s.values) > 0 {
+				return in.Name + "{" + strings.Join(s.values, ",") + "}"
+			}
+			if s.id == id {
+				return in.Name
+			}
+		}
+	}
+	return ""
+}
+
 // PrometheusLabel returns an attribute's name as Prometheus spells it.
 func PrometheusLabel(name string) string { return strings.ReplaceAll(name, ".", "_") }
 

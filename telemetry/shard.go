@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/quadnine/quadnine"
 )
 
 // line keeps what one loop writes off the cache lines that another writes: two
@@ -15,6 +17,7 @@ type line [128]byte
 type Shard struct {
 	_       line
 	tenants map[string]*series // what the owner looks up; readers use list
+	recent  [16]*series        // of those, by a few of their letters: without a hash
 	other   *series
 	list    atomic.Pointer[[]*series] // copied on each new tenant
 	counts  []atomic.Uint64           // by CounterID
@@ -38,9 +41,20 @@ func bump(c *atomic.Uint64, n uint64) { c.Store(c.Load() + n) }
 // nanoseconds. It takes no lock and allocates only for a tenant's first request
 // on this shard; tenants past the bound (MaxTenants) count as _other.
 func (s *Shard) Request(tenant string, o Outcome, step DegradeStep, latencyNs int64) {
-	t, known := s.tenants[tenant]
-	if !known {
-		t = s.admit(tenant)
+	t := s.other
+	if tenant != quadnine.OtherTenant && tenant != "" {
+		recent := &s.recent[(int(tenant[len(tenant)-1])^len(tenant))%len(s.recent)]
+		if *recent == nil || (*recent).tenant != tenant {
+			var known bool
+			if t, known = s.tenants[tenant]; !known {
+				t = s.admit(tenant)
+			}
+			if t != s.other {
+				*recent = t
+			}
+		} else {
+			t = *recent
+		}
 	}
 	if o >= numOutcomes {
 		o = LocalError

@@ -32,8 +32,11 @@ type ApplierOptions struct {
 	// RefuseEmpty refuses a SotW response without a resource to a kind that is
 	// asked for as a whole. Without it such a response deletes them all.
 	RefuseEmpty bool
-	Resolver    Resolver     // nil: net.DefaultResolver
-	Log         *slog.Logger // nil: slog.Default
+	Resolver    Resolver // nil: net.DefaultResolver
+	// Supplier says why secrets cannot be had from a source, or nil: from which
+	// management server, for one. Nil takes every source.
+	Supplier func(snapshot.SecretSource) error
+	Log      *slog.Logger // nil: slog.Default
 }
 
 // StaticResource is a resource of the bootstrap.
@@ -53,6 +56,7 @@ type Applier struct {
 	compiler    Compiler
 	log         *slog.Logger
 	resolver    Resolver
+	supplier    func(snapshot.SecretSource) error
 	refuseEmpty bool
 	strict      bool
 	began       time.Time
@@ -62,6 +66,7 @@ type Applier struct {
 	mu        sync.Mutex // guards everything below
 	closed    bool
 	wanted    func() // Client.Resubscribe
+	supply    func() // what Suppliers says may be new; nil: nobody asks
 	kinds     [kinds]api
 	clusters  map[string]*clusterSlot
 	parted    map[string]*clusterSlot // those of them whose next is not cur, or that are gone
@@ -75,6 +80,13 @@ type Applier struct {
 	tables    map[string]*tableSlot           // by RDS name, or inlineTable
 	listeners map[string]*listenerSlot
 	layers    layers
+
+	secrets    map[string]*snapshot.Secret // by key
+	ownSecrets map[string]*snapshot.Secret // of the bootstrap, by name
+	securing   map[string]*clusterSlot     // those that need a secret
+	furnished  map[*snapshot.TLS]furnished // by the context that lacks them
+	asked      map[string]bool             // keys of the secrets that were asked for when supply was called
+
 	link      link
 	served    *snapshot.Snapshot // what the plane has; nil: nothing yet
 	force     bool               // apply even when nothing changed
@@ -108,6 +120,8 @@ func NewApplier(o ApplierOptions) *Applier {
 		plane: o.Plane, compiler: o.Compiler, log: o.Log, resolver: o.Resolver, refuseEmpty: o.RefuseEmpty, strict: o.Strict, began: now(),
 		clusters: make(map[string]*clusterSlot), parted: make(map[string]*clusterSlot), stirred: make(map[string]bool), eds: newUsers(), assigned: make(map[string]*snapshot.Assignment), tables: make(map[string]*tableSlot),
 		composed: make(map[string]*snapshot.Cluster), listeners: make(map[string]*listenerSlot), layers: newLayers(o.Layers),
+		secrets: make(map[string]*snapshot.Secret), ownSecrets: make(map[string]*snapshot.Secret), securing: make(map[string]*clusterSlot),
+		furnished: make(map[*snapshot.TLS]furnished), supplier: o.Supplier,
 	}
 	if a.log == nil {
 		a.log = slog.Default()
@@ -173,7 +187,9 @@ func (a *Applier) Update(u Update) []Rejected {
 		k.nacked = now
 	}
 	if len(rejected) < max(len(u.Resources), 1) {
-		k.version = u.Version
+		if u.of == "" {
+			k.version = u.Version
+		}
 		a.answer(u.Kind, now)
 		if k.stale && u.Kind.Wildcard() && k.confirm.IsZero() {
 			k.confirm = now.Add(warmFor) // a server may answer in parts
@@ -202,6 +218,7 @@ func (a *Applier) Missing(kind Kind, name string) {
 		r := a.resource(kind, name, now)
 		r.missing = true
 		a.touched = append(a.touched, r)
+		name = r.plainName()
 	}
 	a.log.Warn("the management server did not answer in time", "type", kind.String(), "resource", cmp.Or(name, "*"),
 		"hint", "what was there stays in use; initial_fetch_timeout sets how long to wait")
@@ -225,6 +242,9 @@ func (a *Applier) settle(now time.Time) bool {
 	a.moveClusters(now)
 	a.moveTables(now)
 	rebind := a.moveListeners(now)
+	if a.reconsider(now, KindSecret) { // someone may have waited for it
+		return a.settle(now)
+	}
 	a.releaseClusters(now)
 	a.release(now)
 	changed := a.apply()
@@ -232,9 +252,11 @@ func (a *Applier) settle(now time.Time) bool {
 		a.moveListeners(now)
 		changed = a.apply() || changed
 	}
+	a.unfurnish()
 	a.states(now)
 	a.schedule(now)
 	a.publish()
+	a.resupply()
 	return changed
 }
 
@@ -278,13 +300,13 @@ func (a *Applier) schedule(now time.Time) {
 		sooner(a.kinds[k].confirm)
 	}
 	for _, c := range a.parted {
-		sooner(c.due(now))
+		sooner(a.clusterDue(c, now))
 	}
 	for _, t := range a.tables {
 		sooner(t.due(now))
 	}
 	for _, l := range a.listeners {
-		sooner(l.due(now))
+		sooner(a.listenerDue(l, now))
 	}
 	if a.applyErr != nil {
 		sooner(now.Add(retryAfter))

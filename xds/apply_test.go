@@ -456,6 +456,15 @@ func (w *words) Runtime(wire []byte) (snapshot.RuntimeLayer, compile.Notes, erro
 	return snapshot.RuntimeLayer{Name: name, Values: map[string]string{k: v}}, compile.Notes{}, nil
 }
 
+func (w *words) Secret(wire []byte) (*snapshot.Secret, compile.Notes, error) {
+	name, rest, err := w.split(wire, "secret")
+	if err != nil {
+		return nil, compile.Notes{}, err
+	}
+	return &snapshot.Secret{Name: name, Certificate: &snapshot.Certificate{Chain: snapshot.PEM{Bytes: []byte(rest)}}}, compile.Notes{}, nil
+}
+
+func (w *words) ForgetSecret(name string)     { w.forgotten = append(w.forgotten, "SDS "+name) }
 func (w *words) Forget(table string)          { w.forgotten = append(w.forgotten, "RDS "+table) }
 func (w *words) ForgetListener(name string)   { w.forgotten = append(w.forgotten, "LDS "+name) }
 func (w *words) ForgetCluster(name string)    { w.forgotten = append(w.forgotten, "CDS "+name) }

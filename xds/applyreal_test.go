@@ -86,7 +86,7 @@ func TestWithTheCompiler(t *testing.T) {
 	t.Run("a rejection", func(t *testing.T) {
 		inBubble(t, compiler, func(r *rig) {
 			l := httpListener(t, "l", to("a"), "")
-			l.FilterChains[0].FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{"x"}}
+			l.FilterChains[0].FilterChainMatch = &listenerv3.FilterChainMatch{SourcePorts: []uint32{80}}
 			why := send(r, KindListener, "1", l)
 			if len(why) != 1 || why[0].Name != "l" || !strings.HasPrefix(why[0].Path, "filter_chains[0]") {
 				t.Errorf("got %+v", why)

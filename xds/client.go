@@ -38,6 +38,7 @@ type ClientOptions struct {
 	Elsewhere          []Kind                 // that are asked for as a whole, and not of these servers: they have another config source
 	FetchTimeout       map[Kind]time.Duration // until a resource counts as missing, unless the Sink says; 0: never; absent: 15 s
 	MaxMessage         int                    // bytes of a response; 0: 64 MiB
+	Secrets            bool                   // the stream is of the secret discovery service, not of the aggregated one
 
 	// Dial opens connections in the place of the network; nil uses the addresses.
 	Dial func(ctx context.Context, s ServerConfig) (net.Conn, error)

@@ -404,9 +404,9 @@ func TestNodeSaysWhatWeAre(t *testing.T) {
 	}
 	seen := make(map[string]bool)
 	for _, e := range n.GetExtensions() {
-		if e.GetName() == "" || e.GetCategory() == "" || len(e.GetTypeUrls()) != 1 || seen[e.GetName()] {
+		if e.GetName() == "" || e.GetCategory() == "" || len(e.GetTypeUrls()) != 1 || seen[e.GetCategory()+e.GetName()] {
 			t.Errorf("extension %v", e)
 		}
-		seen[e.GetName()] = true
+		seen[e.GetCategory()+e.GetName()] = true
 	}
 }

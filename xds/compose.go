@@ -16,13 +16,16 @@ func (a *Applier) compose() *snapshot.Snapshot {
 		Runtime:  a.layers.merged,
 	}
 	for _, name := range sortedKeys(a.listeners) {
-		l := a.listeners[name].cur
-		if l == nil {
+		slot := a.listeners[name]
+		if slot.cur == nil {
 			continue
 		}
+		l := a.furnishListener(slot)
 		s.Listeners = append(s.Listeners, l)
-		if t := a.tables[l.RouteName]; t != nil && t.cur != nil {
-			s.Tables[l.RouteName] = t.cur
+		for face := range l.Faces {
+			if t := a.tables[face.RouteName]; t != nil && t.cur != nil {
+				s.Tables[face.RouteName] = t.cur
+			}
 		}
 	}
 	return s
@@ -51,7 +54,7 @@ func (a *Applier) composeClusters() map[string]*snapshot.Cluster {
 			}
 			continue
 		}
-		is := snapshot.Cluster{ClusterSettings: c.cur, Assignment: a.assignment(c.cur, c.curDNS), Retained: c.next == nil}
+		is := snapshot.Cluster{ClusterSettings: a.furnishCluster(c), Assignment: a.assignment(c.cur, c.curDNS), Retained: c.next == nil}
 		if before == nil || *before != is {
 			change(name, &is)
 		}

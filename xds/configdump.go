@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/quadnine/quadnine/xds/compile"
 )
 
 // dumpSections are the parts of a configuration dump that `resource` can name, as
@@ -24,6 +26,7 @@ var dumpSections = []string{
 	"static_listeners", "dynamic_listeners",
 	"static_route_configs", "dynamic_route_configs",
 	"static_endpoint_configs", "dynamic_endpoint_configs",
+	"static_secrets", "dynamic_active_secrets", "dynamic_warming_secrets",
 }
 
 // ConfigDump returns what is in force as Envoy's /config_dump says it, as JSON.
@@ -38,6 +41,7 @@ func (a *Applier) ConfigDump(boot *bootstrapv3.Bootstrap, endpoints bool, sectio
 	d.clusters(a)
 	d.listeners(a)
 	d.routes(a)
+	d.secrets(a)
 	if endpoints {
 		d.endpoints(a)
 	}
@@ -45,11 +49,11 @@ func (a *Applier) ConfigDump(boot *bootstrapv3.Bootstrap, endpoints bool, sectio
 		return nil, d.err
 	}
 	all := &adminv3.ConfigDump{Configs: d.out}
-	redact(all.ProtoReflect())
+	compile.Redact(all.ProtoReflect())
 	return protojson.MarshalOptions{Multiline: true, Indent: " ", UseProtoNames: true, Resolver: typesOrNot{protoregistry.GlobalTypes}}.Marshal(all)
 }
 
-// typesOrNot shows an Any of a type that is not known with its type alone: redact has
+// typesOrNot shows an Any of a type that is not known with its type alone: Redact has
 // taken what it held.
 type typesOrNot struct{ *protoregistry.Types }
 
@@ -175,6 +179,35 @@ func (d *dump) routes(a *Applier) {
 	}
 	for _, r := range out.GetDynamicRouteConfigs() {
 		d.add("dynamic_route_configs", r)
+	}
+}
+
+// secrets are shown without their keys, as everything here is.
+func (d *dump) secrets(a *Applier) {
+	out := new(adminv3.SecretsConfigDump)
+	for _, r := range a.Accepted(KindSecret) {
+		body, at := d.part(KindSecret, r)
+		if r.Static {
+			out.StaticSecrets = append(out.StaticSecrets, &adminv3.SecretsConfigDump_StaticSecret{Name: r.Name, LastUpdated: at, Secret: body})
+			continue
+		}
+		out.DynamicActiveSecrets = append(out.DynamicActiveSecrets, &adminv3.SecretsConfigDump_DynamicSecret{Name: r.Name, VersionInfo: r.Version, LastUpdated: at, Secret: body, ErrorState: failure(r, KindSecret)})
+	}
+	for _, name := range a.awaitedSecrets() {
+		out.DynamicWarmingSecrets = append(out.DynamicWarmingSecrets, &adminv3.SecretsConfigDump_DynamicSecret{Name: name})
+	}
+	if d.only == "" {
+		d.add("", out)
+		return
+	}
+	for _, s := range out.GetStaticSecrets() {
+		d.add("static_secrets", s)
+	}
+	for _, s := range out.GetDynamicActiveSecrets() {
+		d.add("dynamic_active_secrets", s)
+	}
+	for _, s := range out.GetDynamicWarmingSecrets() {
+		d.add("dynamic_warming_secrets", s)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/quadnine/quadnine/xds/compile"
 )
 
 // TestDumpsAreWholeAndSecret: what cannot be decoded is shown by its type, and no
@@ -36,7 +38,7 @@ func TestDumpsAreWholeAndSecret(t *testing.T) {
 
 	dump, err := r.ConfigDump(&bootstrapv3.Bootstrap{}, true, "")
 	must(t, err)
-	for _, want := range []string{"own.Thing", "management", "chain", redacted, "field: no (mend it)"} {
+	for _, want := range []string{"own.Thing", "management", "chain", compile.Redacted, "field: no (mend it)"} {
 		if !strings.Contains(string(dump), want) {
 			t.Errorf("the dump lacks %q: %s", want, dump)
 		}

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/credentials/local"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/quadnine/quadnine/secure"
 )
 
 // Credentials returns what secures a stream as a cluster's transport_socket says:
@@ -79,11 +81,13 @@ func GoogleCredentials(cc *corev3.GrpcService_GoogleGrpc_ChannelCredentials) (cr
 func googleTLS(ssl *corev3.GrpcService_GoogleGrpc_SslCredentials) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ssl.GetRootCerts() != nil {
-		pool, _, err := roots(ssl.GetRootCerts())
+		p, err := pemOf(ssl.GetRootCerts())
+		if err == nil {
+			config.RootCAs, err = secure.ReadRoots(p)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("root_certs: %w", err)
 		}
-		config.RootCAs = pool
 	}
 	if ssl.GetCertChain() != nil || ssl.GetPrivateKey() != nil {
 		pair, err := keyPair(ssl.GetCertChain(), ssl.GetPrivateKey())

@@ -2,7 +2,6 @@ package xds
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +13,9 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/quadnine/quadnine/secure"
+	"github.com/quadnine/quadnine/snapshot"
 )
 
 type (
@@ -83,9 +85,9 @@ func (u upstreamTLS) config() (*tls.Config, error) {
 		return nil, fmt.Errorf("validation_context: %w", err)
 	}
 	if u.context.GetAutoSniSanValidation() {
-		v.host = u.context.GetSni()
+		v = v.Named(u.context.GetSni())
 	}
-	config.VerifyConnection = v.verify
+	config.VerifyConnection = v.Verify
 	return config, nil
 }
 
@@ -189,32 +191,25 @@ func alternatives(entry string) ([]uint16, error) {
 
 // keyPair reads a certificate chain and its key.
 func keyPair(chain, key *corev3.DataSource) (tls.Certificate, error) {
-	c, err := read(chain)
+	c, err := pemOf(chain)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("certificate_chain: %w", err)
 	}
-	k, err := read(key)
+	k, err := pemOf(key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("private_key: %w", err)
 	}
-	pair, err := tls.X509KeyPair(c, k)
-	if err != nil {
-		return pair, fmt.Errorf("certificate %s with key %s: %w", origin(chain), origin(key), err)
-	}
-	return pair, nil
+	return secure.ReadPair(snapshot.Certificate{Chain: c, Key: k})
 }
 
-// roots reads certificates to be trusted.
-func roots(source *corev3.DataSource) (*x509.CertPool, string, error) {
-	pem, err := read(source)
-	if err != nil {
-		return nil, "", err
+// pemOf returns a data source as those of files are read: that of a variable is
+// read now.
+func pemOf(source *corev3.DataSource) (snapshot.PEM, error) {
+	if f, ok := source.GetSpecifier().(*corev3.DataSource_Filename); ok {
+		return snapshot.PEM{Path: f.Filename}, nil
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, "", fmt.Errorf("%s holds no certificate in PEM", origin(source))
-	}
-	return pool, origin(source), nil
+	data, err := read(source)
+	return snapshot.PEM{Bytes: data}, err
 }
 
 // read returns what a data source holds.
@@ -234,17 +229,5 @@ func read(source *corev3.DataSource) ([]byte, error) {
 		return []byte(value), nil
 	default:
 		return nil, errors.New("there is neither a filename nor inline data")
-	}
-}
-
-// origin names a data source without giving away what it holds.
-func origin(source *corev3.DataSource) string {
-	switch s := source.GetSpecifier().(type) {
-	case *corev3.DataSource_Filename:
-		return s.Filename
-	case *corev3.DataSource_EnvironmentVariable:
-		return "of $" + s.EnvironmentVariable
-	default:
-		return "given inline"
 	}
 }

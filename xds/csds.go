@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/quadnine/quadnine/xds/compile"
 )
 
 // ClientConfig returns the state of every resource as CSDS says it (gRFC A40),
@@ -19,7 +21,7 @@ func (a *Applier) ClientConfig(node *corev3.Node, contents bool) *statusv3.Clien
 	out := &statusv3.ClientConfig{Node: node, GenericXdsConfigs: a.genericConfigs()}
 	for _, g := range out.GetGenericXdsConfigs() {
 		if contents {
-			redact(g.ProtoReflect())
+			compile.Redact(g.ProtoReflect())
 			continue
 		}
 		g.XdsConfig = nil
@@ -43,7 +45,7 @@ func (a *Applier) genericConfigs() (out []*statusv3.ClientConfig_GenericXdsConfi
 
 func (a *Applier) genericConfig(r *resource) *statusv3.ClientConfig_GenericXdsConfig {
 	g := &statusv3.ClientConfig_GenericXdsConfig{
-		TypeUrl: r.kind.TypeURL(), Name: r.name, IsStaticResource: r.static,
+		TypeUrl: r.kind.TypeURL(), Name: r.plainName(), IsStaticResource: r.static,
 		ConfigStatus: configStatus[r.state], ClientStatus: clientStatus[r.state],
 	}
 	if r.accepted() {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -23,17 +24,21 @@ const rereadEvery = 10 * time.Second
 // as `quadnine control` reads them. A file that cannot be used changes nothing and
 // is logged.
 func FollowFile(ctx context.Context, kind Kind, path string, sink Sink, log *slog.Logger) error {
+	return follow(ctx, &file{kind: kind, path: path, sink: sink, log: log}, filepath.Dir(path), nil)
+}
+
+// follow has f read whenever something happens in dir, or again says so.
+func follow(ctx context.Context, f *file, dir string, again <-chan struct{}) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("xds: watch %s: %w", path, err)
+		return fmt.Errorf("xds: watch %s: %w", dir, err)
 	}
 	defer func() { _ = w.Close() }()
 	// The directory: what replaces the file by renaming is seen only there, and a
 	// Kubernetes volume swaps a link beside it.
-	if err := w.Add(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("xds: watch %s: %w", path, err)
+	if err := w.Add(dir); err != nil {
+		return fmt.Errorf("xds: watch %s: %w", dir, err)
 	}
-	f := &file{kind: kind, path: path, sink: sink, log: log}
 	t := time.NewTicker(rereadEvery)
 	defer t.Stop()
 	for {
@@ -42,8 +47,9 @@ func FollowFile(ctx context.Context, kind Kind, path string, sink Sink, log *slo
 		case <-ctx.Done():
 			return nil
 		case <-w.Events:
+		case <-again:
 		case err := <-w.Errors:
-			log.Warn("watching a configuration file", "path", path, "err", err)
+			f.log.Warn("watching a configuration file", "path", f.path, "err", err)
 		case <-t.C:
 		}
 	}
@@ -57,14 +63,22 @@ type file struct {
 	log  *slog.Logger
 	last string // what was given, or what was complained of
 	n    int
+
+	wanted func() []string // what of it is asked for; nil: all
+	names  []string        // what was asked for when it was given
 }
 
 // read gives what the file holds when it changed.
 func (f *file) read() {
 	data, err := os.ReadFile(f.path)
-	if err == nil && f.last == string(data) {
+	var names []string
+	if f.wanted != nil {
+		names = f.wanted()
+	}
+	if err == nil && f.last == string(data) && slices.Equal(names, f.names) {
 		return
 	}
+	f.names = names
 	var u Update
 	switch {
 	case err == nil:
@@ -79,7 +93,13 @@ func (f *file) read() {
 		f.log.Error("configuration file cannot be used; what was in force stays", "path", f.path, "err", err)
 		return
 	}
-	for _, r := range f.sink.Update(u) {
+	rejected := f.sink.Update(u)
+	for _, name := range names {
+		if !slices.ContainsFunc(u.Resources, func(r Resource) bool { return r.Name == name }) {
+			f.sink.Missing(f.kind, name) // there is nothing to wait for
+		}
+	}
+	for _, r := range rejected {
 		f.log.Error("resource of a configuration file refused; the one before stays", "path", f.path, "resource", r.Name, "field", r.Path, "reason", r.Reason, "hint", r.Hint)
 	}
 }

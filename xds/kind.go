@@ -11,6 +11,7 @@ const (
 	KindListener
 	KindRoutes
 	KindRuntime
+	KindSecret
 	kinds // how many there are
 )
 
@@ -20,11 +21,12 @@ var kindNames = [kinds]struct{ name, short, url string }{
 	{"Listener", "LDS", "type.googleapis.com/envoy.config.listener.v3.Listener"},
 	{"RouteConfiguration", "RDS", "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"},
 	{"Runtime", "RTDS", "type.googleapis.com/envoy.service.runtime.v3.Runtime"},
+	{"Secret", "SDS", "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"},
 }
 
 // Kinds returns all kinds in the order in which they are asked for.
 func Kinds() []Kind {
-	return []Kind{KindCluster, KindEndpoints, KindListener, KindRoutes, KindRuntime}
+	return []Kind{KindCluster, KindEndpoints, KindListener, KindRoutes, KindRuntime, KindSecret}
 }
 
 // KindOf returns the kind of resources with the given type URL, and whether it

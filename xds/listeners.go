@@ -20,6 +20,10 @@ type listenerSlot struct {
 	inUse string             // the version of cur, when it is not next
 	bind  error              // why its address could not be opened when its time came
 	retry time.Time
+
+	shown    *snapshot.Listener // shownOf with its secrets: what is served
+	shownOf  *snapshot.Listener
+	shownTLS []*snapshot.TLS // of its faces
 }
 
 const (
@@ -27,28 +31,74 @@ const (
 	hintLog  = "name a file in a directory that exists and that this process may write to"
 )
 
-// inlineTable is the name of the table of a listener that holds its routes
-// itself. Tables from elsewhere cannot have it: no name in a configuration holds
-// a zero byte.
-func inlineTable(listener string) string { return "\x00" + listener }
+// inlineTable is the name of the table of a listener's filter chain that holds its
+// routes itself; the default one's chain is "". Tables from elsewhere cannot have it:
+// no name in a configuration holds a zero byte.
+func inlineTable(listener, chain string) string {
+	if chain == "" {
+		return "\x00" + listener
+	}
+	return "\x00" + listener + "\x00" + chain
+}
+
+// isInline reports whether a table's name is one of inlineTable's.
+func isInline(name string) bool { return strings.HasPrefix(name, "\x00") }
+
+// inlineOf returns the listener that holds the table itself; nil: none does.
+func (a *Applier) inlineOf(table string) *listenerSlot {
+	of, ok := strings.CutPrefix(table, "\x00")
+	if !ok {
+		return nil
+	}
+	of, _, _ = strings.Cut(of, "\x00")
+	return a.listeners[of]
+}
 
 // hasInline reports whether name is the inline table of a listener.
 func (a *Applier) hasInline(name string) bool {
-	of, ok := strings.CutPrefix(name, "\x00")
-	return ok && a.listeners[of] != nil
+	l := a.inlineOf(name)
+	if l == nil {
+		return false
+	}
+	for _, v := range []*snapshot.Listener{l.next, l.cur} {
+		if v == nil {
+			continue
+		}
+		for face := range v.Faces {
+			if face.RouteName == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// detach returns l with the routes that its chains hold themselves as tables of their
+// own, and these by name.
+func detach(l *snapshot.Listener) (alone *snapshot.Listener, inline map[string]*snapshot.RouteTable) {
+	inline = make(map[string]*snapshot.RouteTable)
+	of := func(face *snapshot.Listener, chain string) *snapshot.Listener {
+		out := *face
+		if face.Inline != nil {
+			out.Inline, out.RouteName = nil, inlineTable(l.Name, chain)
+			inline[out.RouteName] = face.Inline
+		}
+		return &out
+	}
+	alone = of(l, "")
+	alone.Chains = nil
+	for _, c := range l.Chains {
+		alone.Chains = append(alone.Chains, &snapshot.Chain{Name: c.Name, Match: c.Match, Listener: of(c.Listener, c.Name)})
+	}
+	return alone, inline
 }
 
 // configureListener makes l what is configured under its name. Its routes become
 // a table of their own, so that an edit of them leaves the listener, and with it
 // its connections, as it is.
 func (a *Applier) configureListener(r *resource, l *snapshot.Listener, now time.Time, bind bool) []Rejected {
-	inline := l.Inline
-	alone := *l
-	if inline != nil {
-		alone.Inline, alone.RouteName = nil, inlineTable(l.Name)
-	}
+	next, inline := detach(l)
 	s := a.listeners[l.Name]
-	next := &alone
 	if s != nil && s.next == nil && reflect.DeepEqual(s.cur, next) {
 		next = s.cur // it was gone and is back
 	}
@@ -67,8 +117,8 @@ func (a *Applier) configureListener(r *resource, l *snapshot.Listener, now time.
 		s.since = now
 	}
 	s.next = next
-	if inline != nil {
-		a.configureTable(inlineTable(l.Name), inline, r.version)
+	for name, t := range inline {
+		a.configureTable(name, t, r.version)
 	}
 	if s.cur == next {
 		s.inUse = r.version
@@ -138,12 +188,12 @@ func (a *Applier) moveListeners(now time.Time) bool {
 }
 
 // moving returns the listeners that can take their next version all at once: whose
-// routes are there and whose address, if another one has it, is free when they all
-// have moved.
+// routes and secrets are there and whose address, if another one has it, is free when
+// they all have moved.
 func (a *Applier) moving(now time.Time, refused map[string]bool) map[string]*listenerSlot {
 	out := make(map[string]*listenerSlot)
 	for name, l := range a.listeners {
-		if l.next != nil && l.next != l.cur && !refused[name] && a.routed(l, now) {
+		if l.next != nil && l.next != l.cur && !refused[name] && a.equipped(l, now) {
 			out[name] = l
 		}
 	}
@@ -196,40 +246,62 @@ func (a *Applier) bind(l *listenerSlot) error {
 	return err
 }
 
-// routed reports whether the routes of a listener's next version can be served,
-// or have had their time.
-func (a *Applier) routed(l *listenerSlot, now time.Time) bool {
-	t := a.tables[l.next.RouteName]
-	if l.next.RouteName == inlineTable(l.name) {
-		return t.cur == t.next || over(l.since, warmFor, now) // they came together and begin together
+// equipped reports whether the routes and secrets of a listener's next version are
+// there, or have had their time.
+func (a *Applier) equipped(l *listenerSlot, now time.Time) bool {
+	for face := range l.next.Faces {
+		if !a.routed(l, face, now) || !a.supplied(face.TLS, l.since, now) {
+			return false
+		}
 	}
-	return t != nil && t.cur != nil || over(l.since, l.next.RouteFetch, now)
+	return true
 }
 
-// due returns when l can move on by itself, or zero.
-func (l *listenerSlot) due(now time.Time) time.Time {
-	var at time.Time
-	switch {
-	case l.next == l.cur:
+// routed reports whether the routes of one face of a listener's next version can be
+// served, or have had their time.
+func (a *Applier) routed(l *listenerSlot, face *snapshot.Listener, now time.Time) bool {
+	t := a.tables[face.RouteName]
+	if isInline(face.RouteName) {
+		return t.cur == t.next || over(l.since, warmFor, now) // they came together and begin together
+	}
+	return t != nil && t.cur != nil || over(l.since, face.RouteFetch, now)
+}
+
+// listenerDue returns when l can move on by itself, or zero.
+func (a *Applier) listenerDue(l *listenerSlot, now time.Time) (at time.Time) {
+	switch l.next {
+	case l.cur:
 		return at
-	case l.next == nil:
+	case nil:
 		return end(l.since, retainFor)
-	case l.next.RouteName == inlineTable(l.name):
-		at = end(l.since, warmFor)
-	default:
-		at = end(l.since, l.next.RouteFetch)
 	}
-	if !at.After(now) || !l.retry.IsZero() && l.retry.Before(at) {
-		return l.retry
+	sooner := func(t time.Time) {
+		if t.After(now) && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
 	}
+	for face := range l.next.Faces {
+		if isInline(face.RouteName) {
+			sooner(end(l.since, warmFor))
+		} else {
+			sooner(end(l.since, face.RouteFetch))
+		}
+		a.suppliedBy(face.TLS, l.since, sooner)
+	}
+	sooner(l.retry)
 	return at
 }
 
 // serves reports whether a listener in use has its routes from the table.
 func (a *Applier) serves(table string) bool {
 	for _, l := range a.listeners {
-		if l.cur != nil && l.cur.RouteName == table {
-			return true
+		if l.cur == nil {
+			continue
+		}
+		for face := range l.cur.Faces {
+			if face.RouteName == table {
+				return true
+			}
 		}
 	}
 	return false
@@ -247,8 +319,8 @@ func (a *Applier) current(kind Kind, name string) *resource {
 // tableVersion returns the version of what is configured as a table.
 func (a *Applier) tableVersion(name string) string {
 	kind := KindRoutes
-	if of, ok := strings.CutPrefix(name, "\x00"); ok {
-		kind, name = KindListener, of
+	if l := a.inlineOf(name); l != nil {
+		kind, name = KindListener, l.name
 	}
 	if r := a.current(kind, name); r != nil {
 		return r.version

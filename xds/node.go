@@ -61,6 +61,9 @@ func Extensions() []*corev3.Extension {
 }
 
 var extensions = []struct{ category, name, message string }{
+	{"envoy.transport_sockets.downstream", "envoy.transport_sockets.tls", "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"},
+	{"envoy.transport_sockets.upstream", "envoy.transport_sockets.tls", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"},
+	{"envoy.filters.listener", "envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"},
 	{"envoy.filters.network", "envoy.filters.network.http_connection_manager", "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"},
 	{"envoy.filters.http", "envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router"},
 	{"envoy.filters.http", "envoy.filters.http.health_check", "envoy.extensions.filters.http.health_check.v3.HealthCheck"},

@@ -10,12 +10,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/quadnine/quadnine/snapshot"
 )
 
 const (
@@ -167,9 +170,12 @@ func (a *Applier) record(now time.Time) (state, []*discoveryv3.DeltaDiscoveryRes
 	head := state{Saved: now, Server: a.link.server, Names: a.found()}
 	parts := make([]*discoveryv3.DeltaDiscoveryResponse, 0, kinds)
 	for _, kind := range Kinds() {
+		if kind == KindSecret {
+			continue // keys are not written down
+		}
 		p := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: kind.TypeURL(), SystemVersionInfo: a.kinds[kind].version}
 		for _, name := range sortedKeys(a.kinds[kind].byName) {
-			if r := a.kinds[kind].byName[name]; r.accepted() {
+			if r := a.kinds[kind].byName[name]; r.accepted() && !a.holdsKey(r) {
 				p.Resources = append(p.Resources, &discoveryv3.Resource{
 					Name: name, Version: r.version, Resource: &anypb.Any{TypeUrl: kind.TypeURL(), Value: r.wire},
 				})
@@ -178,6 +184,38 @@ func (a *Applier) record(now time.Time) (state, []*discoveryv3.DeltaDiscoveryRes
 		parts = append(parts, p)
 	}
 	return head, parts
+}
+
+// holdsKey reports whether a private key stands in r, or what opens a stream of
+// secrets. It is not written down, and comes from a server again.
+func (a *Applier) holdsKey(r *resource) bool {
+	with := func(t *snapshot.TLS) bool {
+		for ref := range t.Secrets {
+			if streamSecret(ref.Source.Stream) {
+				return true
+			}
+		}
+		return t != nil && slices.ContainsFunc(t.Certificates, func(c snapshot.Certificate) bool { return len(c.Key.Bytes) > 0 })
+	}
+	switch r.kind {
+	case KindListener:
+		if l := a.listeners[r.name]; l != nil && l.next != nil && !r.shadowed {
+			for face := range l.next.Faces {
+				if with(face.TLS) {
+					return true
+				}
+			}
+			return false
+		}
+	case KindCluster:
+		if c := a.clusters[r.name]; c != nil && c.next != nil && !r.shadowed {
+			return with(c.next.TLS)
+		}
+	case KindEndpoints, KindRoutes, KindRuntime:
+		return false
+	case KindSecret, kinds:
+	}
+	return true // nobody knows what it holds
 }
 
 // writeState replaces the file in dir. What is there is whole at any time.
@@ -296,7 +334,7 @@ func (a *Applier) restore(now time.Time) {
 	k.saved, k.names, a.restoring = head.Saved, head.Names, true
 	for _, p := range parts {
 		kind, ok := KindOf(p.GetTypeUrl())
-		if !ok || !a.kinds[kind].dynamic {
+		if !ok || kind == KindSecret || !a.kinds[kind].dynamic {
 			continue // what nobody could confirm or replace is not served
 		}
 		s := &a.kinds[kind]

@@ -28,10 +28,12 @@ type Compiler interface {
 	Cluster(wire []byte) (*snapshot.ClusterSettings, compile.Notes, error)
 	Assignment(wire []byte) (string, *snapshot.Assignment, compile.Notes, error)
 	Runtime(wire []byte) (snapshot.RuntimeLayer, compile.Notes, error)
+	Secret(wire []byte) (*snapshot.Secret, compile.Notes, error)
 
 	// These drop what is kept of what is gone.
 	Forget(table string)
 	ForgetListener(name string)
 	ForgetCluster(name string)
 	ForgetAssignment(name string)
+	ForgetSecret(name string)
 }

@@ -25,6 +25,9 @@ type clusterSlot struct {
 	nextDNS, curDNS *dnsSource                // nil where the addresses are not asked of DNS
 	since           time.Time                 // when next and cur parted
 	inUse           string                    // the version of cur, when it is not next
+
+	shown   *snapshot.ClusterSettings // shownOf with its secrets: what is served
+	shownOf *snapshot.ClusterSettings
 }
 
 // service returns the name of the assignment of an EDS cluster.
@@ -66,8 +69,8 @@ func (c *clusterSlot) stop() {
 	}
 }
 
-// moveClusters puts new versions of clusters in use when their endpoints are
-// there. A version that replaces another waits for them for at most 15 s, or as its
+// moveClusters puts new versions of clusters in use when their endpoints and their
+// secrets are there. A version that replaces another waits for them for at most 15 s, or as their
 // initial_fetch_timeout says; endpoints of the same EDS name or the same DNS names
 // are there already. The first version
 // is in use at once, and has no endpoints until they come: tables wait for them.
@@ -76,7 +79,10 @@ func (a *Applier) moveClusters(now time.Time) {
 		if c.next == nil {
 			continue
 		}
-		if c.cur != nil && !a.warm(c.next, c.nextDNS) && !over(c.since, patience(c.next), now) {
+		if c.cur != nil && !a.known(c.next, c.nextDNS) && !over(c.since, patience(c.next), now) {
+			continue
+		}
+		if c.cur != nil && !a.supplied(c.next.TLS, c.since, now) {
 			continue
 		}
 		if c.curDNS != nil && c.curDNS != c.nextDNS {
@@ -158,33 +164,47 @@ func (a *Applier) needed() map[string]bool {
 			continue
 		}
 		out[l.cur.Peers] = true
-		for _, f := range l.cur.HTTP.Filters {
-			if f.HealthCheck != nil {
-				for _, m := range f.HealthCheck.MinHealthy {
-					out[m.Cluster] = true
-				}
-			}
-		}
-		if t := a.tables[l.cur.RouteName]; t != nil && t.cur != nil {
-			for _, name := range t.cur.Clusters {
-				out[name] = true
-			}
+		for face := range l.cur.Faces {
+			a.neededBy(face, out)
 		}
 	}
 	return out
 }
 
-// due returns when c can move on by itself, or zero.
-func (c *clusterSlot) due(now time.Time) time.Time {
+// neededBy adds the clusters that one face of a listener names.
+func (a *Applier) neededBy(face *snapshot.Listener, out map[string]bool) {
+	for _, f := range face.HTTP.Filters {
+		if f.HealthCheck != nil {
+			for _, m := range f.HealthCheck.MinHealthy {
+				out[m.Cluster] = true
+			}
+		}
+	}
+	if t := a.tables[face.RouteName]; t != nil && t.cur != nil {
+		for _, name := range t.cur.Clusters {
+			out[name] = true
+		}
+	}
+}
+
+// clusterDue returns when c can move on by itself, or zero.
+func (a *Applier) clusterDue(c *clusterSlot, now time.Time) (at time.Time) {
 	switch {
 	case c.next == c.cur:
 		return time.Time{}
 	case c.next != nil:
-		return end(c.since, patience(c.next))
+		sooner := func(t time.Time) {
+			if t.After(now) && (at.IsZero() || t.Before(at)) {
+				at = t
+			}
+		}
+		sooner(end(c.since, patience(c.next)))
+		a.suppliedBy(c.next.TLS, c.since, sooner)
+		return at
 	case now.Sub(c.since) < retainAtLeast:
 		return c.since.Add(retainAtLeast)
 	}
-	at := now.Add(retainAtLeast)
+	at = now.Add(retainAtLeast)
 	if last := c.since.Add(retainFor); last.Before(at) {
 		return last
 	}

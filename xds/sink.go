@@ -36,6 +36,8 @@ type Update struct {
 	Resources []Resource // no name twice
 	Removed   []string   // delta only
 	Errors    []ResourceError
+
+	of string // whose secrets these are; "": the aggregated stream's
 }
 
 // Rejected is one resource that was not taken, and why.

@@ -34,7 +34,7 @@ func (a *Applier) inUse(r *resource) string {
 		if t := a.tables[r.name]; t != nil && a.serves(r.name) {
 			return t.inUse
 		}
-	case KindEndpoints, KindRuntime:
+	case KindEndpoints, KindRuntime, KindSecret:
 		return r.version // in use at once
 	case kinds:
 	}
@@ -60,7 +60,7 @@ func (a *Applier) inStep(r *resource, version string) {
 		if t := a.tables[r.name]; t != nil && t.next == t.cur {
 			t.inUse = version
 		}
-	case KindEndpoints, KindRuntime, kinds:
+	case KindEndpoints, KindRuntime, KindSecret, kinds:
 	}
 }
 
@@ -133,8 +133,13 @@ func (a *Applier) standing(r *resource) State {
 		if l.next != l.cur {
 			return Warming
 		}
-		if t := a.tables[inlineTable(r.name)]; l.next.RouteName == inlineTable(r.name) && t.next != t.cur {
-			return Warming
+		for face := range l.next.Faces {
+			if t := a.tables[face.RouteName]; isInline(face.RouteName) && t.next != t.cur {
+				return Warming
+			}
+			if a.missingSecret(face.TLS) != "" {
+				return Warming
+			}
 		}
 	case KindRoutes:
 		if t := a.tables[r.name]; t.next != t.cur {
@@ -143,7 +148,7 @@ func (a *Applier) standing(r *resource) State {
 		if !a.serves(r.name) {
 			return Accepted
 		}
-	case KindEndpoints, KindRuntime, kinds:
+	case KindEndpoints, KindRuntime, KindSecret, kinds:
 	}
 	return Active
 }

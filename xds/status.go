@@ -52,6 +52,7 @@ type APIStatus struct {
 type ResourceStatus struct {
 	API      string    `json:"api"`
 	Name     string    `json:"name"`
+	Source   string    `json:"source,omitempty"` // of a secret that does not come over the aggregated stream
 	State    State     `json:"state"`
 	Since    time.Time `json:"since"`
 	Received string    `json:"version_received,omitempty"`
@@ -122,7 +123,7 @@ func (a *Applier) Status() Status {
 			s.Resources = append(s.Resources, a.retained()...)
 		case KindListener:
 			s.Resources = append(s.Resources, a.leaving()...)
-		case KindEndpoints, KindRoutes, KindRuntime, kinds:
+		case KindEndpoints, KindRoutes, KindRuntime, KindSecret, kinds:
 		}
 	}
 	return s
@@ -168,7 +169,7 @@ func (a *Applier) all(kind Kind) (out []*resource) {
 
 func (a *Applier) describe(r *resource) ResourceStatus {
 	s := ResourceStatus{
-		API: r.kind.String(), Name: r.name, State: r.state, Since: r.since, Received: r.received,
+		API: r.kind.String(), Name: r.plainName(), Source: r.source(), State: r.state, Since: r.since, Received: r.received,
 		Static: r.static, Stale: r.restored, Error: a.trouble(r), WaitsFor: a.waitsFor(r), Ignored: slices.Clone(r.notes.Ignored),
 	}
 	if r.accepted() {
@@ -234,7 +235,7 @@ func (a *Applier) trouble(r *resource) string {
 				out = append(out, c.nextDNS.failures[host])
 			}
 		}
-	case KindEndpoints, KindRoutes, KindRuntime, kinds:
+	case KindEndpoints, KindRoutes, KindRuntime, KindSecret, kinds:
 	}
 	return strings.Join(out, "; ")
 }
@@ -246,29 +247,48 @@ func (a *Applier) waitsFor(r *resource) []string {
 	}
 	switch r.kind {
 	case KindCluster:
-		if c := a.clusters[r.name]; c.next != nil && c.next.Discovery == snapshot.EDS {
-			return []string{"EDS " + service(c.next)}
-		}
-		return []string{"DNS"}
+		return a.clusterWaitsFor(a.clusters[r.name])
 	case KindListener:
 		return a.listenerWaitsFor(a.listeners[r.name])
 	case KindRoutes:
 		return a.tables[r.name].waitsFor()
-	case KindEndpoints, KindRuntime, kinds:
+	case KindEndpoints, KindRuntime, KindSecret, kinds:
 	}
 	return nil
 }
 
 func (a *Applier) listenerWaitsFor(l *listenerSlot) (out []string) {
-	t := a.tables[l.next.RouteName]
-	switch {
-	case l.next.RouteName == inlineTable(l.name):
-		out = t.waitsFor()
-	case t == nil || t.cur == nil:
-		out = append(out, "RDS "+l.next.RouteName)
+	for face := range l.next.Faces {
+		t := a.tables[face.RouteName]
+		switch {
+		case isInline(face.RouteName):
+			out = append(out, t.waitsFor()...)
+		case t == nil || t.cur == nil:
+			out = append(out, "RDS "+face.RouteName)
+		}
+		if name := a.missingSecret(face.TLS); name != "" {
+			out = append(out, "SDS "+name)
+		}
 	}
 	if o := a.holder(l); o != nil && o.next != nil {
 		out = append(out, "LDS "+o.name) // to leave the address
+	}
+	return out
+}
+
+func (a *Applier) clusterWaitsFor(c *clusterSlot) (out []string) {
+	if c.next == nil {
+		return nil
+	}
+	switch {
+	case a.known(c.next, c.nextDNS):
+	case c.next.Discovery == snapshot.EDS:
+		out = append(out, "EDS "+service(c.next))
+	default:
+		out = append(out, "DNS")
+	}
+	if name := a.missingSecret(c.next.TLS); name != "" {
+		out = append(out, "SDS "+name)
 	}
 	return out
 }
@@ -336,7 +356,7 @@ func (a *Applier) Accepted(kind Kind) []AcceptedResource {
 		if !r.accepted() {
 			continue
 		}
-		d := AcceptedResource{Name: r.name, Version: r.version, Body: r.wire, Updated: r.updated, Static: r.static, State: r.state, Warming: a.standing(r) == Warming, InUse: a.inUse(r), Before: r.before, Error: a.trouble(r)}
+		d := AcceptedResource{Name: r.plainName(), Version: r.version, Body: r.wire, Updated: r.updated, Static: r.static, State: r.state, Warming: a.standing(r) == Warming, InUse: a.inUse(r), Before: r.before, Error: a.trouble(r)}
 		if r.refused != nil {
 			d.Refused = r.refused.wire
 		}

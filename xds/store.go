@@ -44,7 +44,7 @@ type refusal struct {
 	at      time.Time
 	why     []Rejected
 	again   bool // another try with the same bytes may go well
-	lacking bool // namely when there are other clusters
+	lacking bool // namely when there are other clusters or listeners
 }
 
 // resource returns the server's resource of that name; a new one when there is
@@ -94,7 +94,9 @@ func (a *Applier) take(u Update, now time.Time) (rejected []Rejected) {
 	}
 	// What goes makes room for what comes, as in Envoy: an address, a name.
 	for _, name := range u.Removed {
-		a.remove(u.Kind, name, now)
+		if u.Kind != KindSecret || secretIn(name, u.of) {
+			a.remove(u.Kind, name, now)
+		}
 	}
 	if u.Variant == VariantSotw && u.Kind.Wildcard() {
 		there := 0
@@ -122,6 +124,9 @@ func (a *Applier) take(u Update, now time.Time) (rejected []Rejected) {
 	if !u.Kind.Wildcard() {
 		asked = a.asks(u.Kind)
 	}
+	if asks := asked; u.Kind == KindSecret { // nobody speaks for another supplier
+		asked = func(name string) bool { return secretIn(name, u.of) && asks(name) }
+	}
 	for _, in := range u.Resources {
 		if asked != nil && !asked(in.Name) {
 			continue // not asked for: not ours to judge
@@ -145,7 +150,7 @@ func (a *Applier) take(u Update, now time.Time) (rejected []Rejected) {
 		a.touched = append(a.touched, r)
 	}
 	if u.Kind == KindCluster {
-		a.reconsider(now)
+		a.reconsider(now, KindListener, KindRoutes)
 	}
 	return rejected
 }
@@ -182,7 +187,8 @@ func (a *Applier) judge(r *resource, in Resource, now time.Time) []Rejected {
 	has := func(hint string) bool {
 		return slices.ContainsFunc(why, func(w Rejected) bool { return w.Hint == hint })
 	}
-	r.refused = &refusal{in.Body, in.Version, now, why, has(hintBind) || has(hintLog) || has(hintCluster), has(hintCluster)}
+	lacking := has(hintCluster) || has(hintMisfit)
+	r.refused = &refusal{in.Body, in.Version, now, why, lacking || has(hintBind) || has(hintLog) || has(hintFile), lacking}
 	return why
 }
 
@@ -204,31 +210,35 @@ func (a *Applier) unknown(resource string, t *snapshot.RouteTable) (why []Reject
 	return why
 }
 
-// reconsider takes what was refused for lack of clusters that are there now. The
-// server was told that it is refused, and that it is what the server wants still
-// holds.
-func (a *Applier) reconsider(now time.Time) {
-	for _, kind := range []Kind{KindListener, KindRoutes} {
+// reconsider takes what was refused for lack of clusters that are there now, and
+// secrets that are asked for as something else by now. The server was told that it is
+// refused, and that it is what the server wants still holds. It reports whether there
+// was any.
+func (a *Applier) reconsider(now time.Time, kinds ...Kind) (found bool) {
+	for _, kind := range kinds {
 		for _, name := range sortedKeys(a.kinds[kind].byName) {
 			r := a.kinds[kind].byName[name]
 			if f := r.refused; f != nil && f.lacking && a.judge(r, Resource{Name: name, Version: f.version, Body: f.wire}, now) == nil {
-				a.log.Info("taken after all: its clusters are known now", "type", kind.String(), "resource", name)
+				a.log.Info("taken after all: what it needs is there now", "type", kind.String(), "resource", r.plainName())
+				found = true
 			}
 		}
 	}
+	return found
 }
 
 // accept compiles wire and makes it what is configured under r's name. With bind,
 // a listener's address is opened, and it counts as a fault when that fails.
 func (a *Applier) accept(r *resource, wire []byte, now time.Time, bind bool) []Rejected {
-	r.shadowed = !r.static && a.kinds[r.kind].static[r.name] != nil
+	// A secret of the bootstrap is another one: it is named without a source.
+	r.shadowed = !r.static && r.kind != KindSecret && a.kinds[r.kind].static[r.name] != nil
 	var (
 		name string
 		err  error
 		why  []Rejected
 		n    compile.Notes
 	)
-	fits := func() bool { return err == nil && name == r.name && !r.shadowed }
+	fits := func() bool { return err == nil && name == r.plainName() && !r.shadowed }
 	switch r.kind {
 	case KindCluster:
 		var s *snapshot.ClusterSettings
@@ -236,7 +246,9 @@ func (a *Applier) accept(r *resource, wire []byte, now time.Time, bind bool) []R
 			name = s.Name
 		}
 		if fits() {
-			a.configureCluster(r, s, now)
+			if why = a.unsecuredTLS(name, s.TLS, "transport_socket.typed_config.common_tls_context"); why == nil {
+				a.configureCluster(r, s, now)
+			}
 		}
 	case KindEndpoints:
 		var s *snapshot.Assignment
@@ -251,7 +263,13 @@ func (a *Applier) accept(r *resource, wire []byte, now time.Time, bind bool) []R
 			name = l.Name
 		}
 		if fits() {
-			if why = a.unknown(name, l.Inline); why == nil {
+			for face := range l.Faces {
+				why = append(why, a.unknown(name, face.Inline)...)
+			}
+			if why == nil {
+				why = a.unsecured(name, l)
+			}
+			if why == nil {
 				why = a.configureListener(r, l, now, bind)
 			}
 		}
@@ -273,20 +291,28 @@ func (a *Applier) accept(r *resource, wire []byte, now time.Time, bind bool) []R
 		if fits() {
 			a.layers.receive(l)
 		}
+	case KindSecret:
+		var s *snapshot.Secret
+		if s, n, err = a.compiler.Secret(wire); err == nil {
+			name = s.Name
+		}
+		if fits() {
+			why = a.takeSecret(r, s)
+		}
 	case kinds:
 	}
 	switch {
 	case err != nil:
 		return reasons(r.name, err)
-	case name != r.name:
-		return []Rejected{{Name: r.name, Path: nameField[r.kind], Reason: fmt.Sprintf("is %q, and the resource was sent as %q", name, r.name), Hint: "give both the same name"}}
+	case name != r.plainName():
+		return []Rejected{{Name: r.name, Path: nameField[r.kind], Reason: fmt.Sprintf("is %q, and the resource was sent as %q", name, r.plainName()), Hint: "give both the same name"}}
 	case why == nil:
 		r.notes = n
 	}
 	return why
 }
 
-var nameField = [kinds]string{"name", "cluster_name", "name", "name", "name"}
+var nameField = [kinds]string{"name", "cluster_name", "name", "name", "name", "name"}
 
 // remove takes away what a server says is gone. Of what is asked for by name only
 // the word of it is kept: it stays in use until something better comes, as in
@@ -315,7 +341,7 @@ func (a *Applier) remove(kind Kind, name string, now time.Time) {
 		if l := a.listeners[name]; l != nil {
 			l.next, l.since = nil, now
 		}
-	case KindEndpoints, KindRoutes, KindRuntime, kinds:
+	case KindEndpoints, KindRoutes, KindRuntime, KindSecret, kinds:
 	}
 }
 

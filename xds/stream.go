@@ -8,6 +8,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -167,6 +168,15 @@ func (o *ClientOptions) connect(s ServerConfig) (*grpc.ClientConn, error) {
 func (o *ClientOptions) open(ctx context.Context, conn *grpc.ClientConn, s ServerConfig) (adsStream, error) {
 	for _, kv := range s.Metadata {
 		ctx = metadata.AppendToOutgoingContext(ctx, kv[0], kv[1])
+	}
+	if o.Secrets {
+		sds := secretv3.NewSecretDiscoveryServiceClient(conn)
+		if o.Variant == VariantDelta {
+			stream, err := sds.DeltaSecrets(ctx)
+			return deltaStream{stream}, err
+		}
+		stream, err := sds.StreamSecrets(ctx)
+		return sotwStream{stream}, err
 	}
 	ads := discoveryv3.NewAggregatedDiscoveryServiceClient(conn)
 	if o.Variant == VariantDelta {

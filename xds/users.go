@@ -77,6 +77,11 @@ func (u *users) settle() []string {
 func (a *Applier) turn(c *clusterSlot, next, cur *snapshot.ClusterSettings) {
 	a.eds.change(c, next, cur)
 	c.next, c.cur = next, cur
+	if securing(next) || securing(cur) {
+		a.securing[c.name] = c
+	} else {
+		delete(a.securing, c.name)
+	}
 	if next != nil && next == cur {
 		delete(a.parted, c.name)
 	} else {
@@ -90,4 +95,9 @@ func (a *Applier) stirUsers(name string) {
 	for _, c := range a.eds.of[name] {
 		a.stirred[c.name] = true
 	}
+}
+
+// securing reports whether c, which may be nil, needs a secret.
+func securing(c *snapshot.ClusterSettings) bool {
+	return c != nil && c.TLS != nil && (c.TLS.ValidationRef != nil || len(c.TLS.CertificateRefs) > 0)
 }

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quadnine/quadnine/snapshot"
@@ -16,7 +17,11 @@ func (a *Applier) Wanted(kind Kind) []string {
 	case kind == KindEndpoints:
 		return a.eds.names
 	}
-	return sortedKeys(a.wants(kind))
+	names := sortedKeys(a.wants(kind))
+	if kind == KindSecret { // those of others are asked of them: see secretSink
+		names = slices.DeleteFunc(names, func(key string) bool { return !secretIn(key, "") })
+	}
+	return names
 }
 
 // asks returns whether a name of a kind is to be subscribed.
@@ -36,8 +41,13 @@ func (a *Applier) wants(kind Kind) map[string]bool {
 	case KindRoutes:
 		for _, l := range a.listeners {
 			for _, v := range []*snapshot.Listener{l.next, l.cur} {
-				if v != nil && v.RouteName != inlineTable(l.name) {
-					out[v.RouteName] = true
+				if v == nil {
+					continue
+				}
+				for face := range v.Faces {
+					if !isInline(face.RouteName) {
+						out[face.RouteName] = true
+					}
 				}
 			}
 		}
@@ -48,6 +58,8 @@ func (a *Applier) wants(kind Kind) map[string]bool {
 				out[l.RTDS] = true
 			}
 		}
+	case KindSecret:
+		return a.wantedSecrets()
 	case KindCluster, KindListener, KindEndpoints, kinds:
 	}
 	return out
@@ -77,13 +89,21 @@ func (a *Applier) FetchTimeouts(kind Kind, names []string) map[string]time.Durat
 	case KindRoutes:
 		for _, l := range a.listeners {
 			if l.next != nil {
-				allow(l.next.RouteName, l.next.RouteFetch)
+				for face := range l.next.Faces {
+					allow(face.RouteName, face.RouteFetch)
+				}
 			}
 		}
 	case KindRuntime:
 		for _, l := range a.layers.from {
 			allow(l.RTDS, l.Fetch)
 		}
+	case KindSecret:
+		a.eachRef(func(ref *snapshot.SecretRef, _ bool) {
+			if !ref.Source.Static {
+				allow(secretKey(ref), ref.Fetch)
+			}
+		})
 	case KindCluster, KindListener, kinds:
 	}
 	return out
@@ -122,11 +142,16 @@ func (a *Applier) release(now time.Time) {
 		a.compiler.ForgetAssignment(name)
 	}
 	clear(a.eds.moved) // resource marks what it makes
-	for _, kind := range []Kind{KindRoutes, KindRuntime} {
+	for _, kind := range []Kind{KindRoutes, KindRuntime, KindSecret} {
 		wants := a.wants(kind)
 		for name := range a.kinds[kind].byName {
-			if !wants[name] {
-				delete(a.kinds[kind].byName, name)
+			if wants[name] {
+				continue
+			}
+			delete(a.kinds[kind].byName, name)
+			if kind == KindSecret {
+				delete(a.secrets, name)
+				a.compiler.ForgetSecret(secretName(name))
 			}
 		}
 		if kind == KindRoutes {

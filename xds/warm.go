@@ -116,15 +116,29 @@ func (t *tableSlot) due(now time.Time) (at time.Time) {
 	return at
 }
 
-// warm reports whether a cluster with these settings knows its endpoints. s may
-// be nil.
+// warm reports whether a cluster with these settings knows its endpoints and its
+// secrets. s may be nil.
 func (a *Applier) warm(s *snapshot.ClusterSettings, dns *dnsSource) bool {
+	return a.known(s, dns) && a.missingSecret(s.TLS) == ""
+}
+
+// known reports whether a cluster with these settings knows its endpoints. s may be
+// nil.
+func (a *Applier) known(s *snapshot.ClusterSettings, dns *dnsSource) bool {
 	return s != nil && a.assignment(s, dns) != nil
 }
 
-// tried reports whether a cluster's endpoints were asked for and are not to be
-// had for now.
+// tried reports whether what a cluster lacks was asked for and is not to be had for
+// now.
 func (a *Applier) tried(c *clusterSlot) bool {
+	if a.known(c.cur, c.curDNS) {
+		for ref := range c.cur.TLS.Secrets {
+			if a.secret(ref) == nil && a.hopeless(ref) {
+				return true
+			}
+		}
+		return false
+	}
 	if c.cur.Discovery == snapshot.EDS {
 		r := a.kinds[KindEndpoints].byName[service(c.cur)]
 		return r != nil && r.missing

@@ -7,13 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -32,7 +34,8 @@ type managed struct {
 	boot     *bootstrap.Bootstrap
 	applier  *xds.Applier
 	registry *telemetry.Registry
-	client   *xds.Client  // nil: everything is static
+	client   *xds.Client // nil: everything is static
+	secrets  *xds.Suppliers
 	csds     *grpc.Server // nil: not served
 	csdsOn   net.Listener
 	lock     *os.File // of the state directory; nil: there is none
@@ -79,7 +82,16 @@ func startManaged(ctx context.Context, cfg managedConfig, plane xds.Plane, reg *
 	for _, w := range cfg.boot.Warnings {
 		log.Warn("bootstrap", "where", w.Where, "field", w.Path, "what", w.What)
 	}
+	supply := xds.SupplierOptions{
+		Node: xds.Node(cfg.boot.Node, version(), xds.Extensions()), Log: log,
+		Server: func(s *corev3.GrpcService) (xds.ServerConfig, error) {
+			return xds.Server(s, cfg.boot.Cluster, cfg.boot.Secret)
+		},
+	}
+	o.Supplier = supply.Check
 	m.applier = xds.NewApplier(o)
+	supply.Applier, supply.Sink = m.applier, countedSink{m.applier, reg}
+	m.secrets = xds.NewSuppliers(supply)
 	m.instrument()
 	if err := m.applier.Start(); err != nil {
 		return nil, usage(errors.Join(err, m.close()))
@@ -188,7 +200,7 @@ func serversOf(b *bootstrap.Bootstrap) (out []xds.ServerConfig, err error) {
 		return nil, nil
 	}
 	for i, s := range b.ADS.Services {
-		server, err := xds.Server(s, b.ADS.Cluster, func(name string) *tlsv3.Secret { return b.Secrets[name] })
+		server, err := xds.Server(s, b.Cluster, b.Secret)
 		if err != nil {
 			return nil, fmt.Errorf("bootstrap: dynamic_resources.ads_config.grpc_services[%d]: %w", i, err)
 		}
@@ -209,6 +221,7 @@ func (m *managed) follow(ctx context.Context, log *slog.Logger) {
 	}
 	var files sync.WaitGroup
 	defer files.Wait()
+	files.Go(func() { m.secrets.Run(ctx) })
 	for kind, from := range map[xds.Kind]*bootstrap.Source{xds.KindCluster: m.boot.CDS, xds.KindListener: m.boot.LDS} {
 		if from == nil || from.Path == "" {
 			continue
@@ -269,6 +282,11 @@ func staticOf(b *bootstrap.Bootstrap) ([]xds.StaticResource, error) {
 			return nil, err
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(b.Secrets)) {
+		if err := add(xds.KindSecret, name, b.Secrets[name], false); err != nil {
+			return nil, err
+		}
+	}
 	for i, l := range b.Listeners {
 		name := l.GetName()
 		if name == "" {
@@ -292,7 +310,7 @@ func dynamicOf(b *bootstrap.Bootstrap) (out []xds.Kind) {
 	if b.ADS == nil {
 		return out
 	}
-	out = append(out, xds.KindEndpoints, xds.KindRoutes)
+	out = append(out, xds.KindEndpoints, xds.KindRoutes, xds.KindSecret)
 	for _, l := range b.Layers {
 		if l.RTDS != "" {
 			return append(out, xds.KindRuntime)

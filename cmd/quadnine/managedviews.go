@@ -156,6 +156,8 @@ func compileKind(c *compile.Compiler, kind xds.Kind, wire []byte) (_ []string, e
 		_, n, err = c.Listener(wire)
 	case xds.KindRoutes:
 		_, n, err = c.Routes(wire)
+	case xds.KindSecret:
+		_, n, err = c.Secret(wire)
 	default:
 		_, n, err = c.Runtime(wire)
 	}

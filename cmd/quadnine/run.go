@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quadnine/quadnine/console"
+	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/snapshot"
 	"github.com/quadnine/quadnine/xds/bootstrap"
 )
@@ -21,6 +22,7 @@ func newRun() *cobra.Command {
 		cfg        sidecarConfig
 		configFile string
 		level      string
+		driver     string
 		envoy      envoyFlags
 	)
 	c := &cobra.Command{
@@ -32,7 +34,9 @@ replies are stored and told, marked as stale, while the upstream is unwell;
 without --degrade nothing is stored.
 
 An upstream URL's scheme is the protocol: http:// probes HTTP/2 with prior
-knowledge, falls back to HTTP/1.1 and remembers; h2c:// and h1:// force one.
+knowledge, falls back to HTTP/1.1 and remembers; h2c:// and h1:// force one;
+https:// is TLS, which negotiates it. With --tls-cert and --tls-key callers speak
+TLS, too. Certificates are read anew when their files change.
 
 With OTEL_EXPORTER_OTLP_ENDPOINT set, traces, metrics and logs are exported over
 OTLP (http/protobuf).`,
@@ -43,6 +47,9 @@ OTLP (http/protobuf).`,
 			var err error
 			if cfg.level, err = logLevel(level); err != nil {
 				return err
+			}
+			if cfg.driver, err = shard.ParseDriver(driver); err != nil {
+				return usage(fmt.Errorf("--driver: %w", err))
 			}
 			if err := envoy.apply(&cfg); err != nil {
 				return err
@@ -72,6 +79,9 @@ OTLP (http/protobuf).`,
 			if err != nil {
 				return usage(err)
 			}
+			if err := checkTLS(snap); err != nil {
+				return usage(err)
+			}
 			cfg.snap = snap
 			s, err := startSidecar(cmd.Context(), cfg)
 			if err != nil {
@@ -91,8 +101,10 @@ OTLP (http/protobuf).`,
 	f := c.Flags()
 	f.SortFlags = false
 	f.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "address to take requests on; port 0 picks a free one")
-	f.StringArrayVar(&src.Upstreams, "upstream", nil, "URL of the service (http://, h2c:// or h1://); repeat for several endpoints")
+	f.StringArrayVar(&src.Upstreams, "upstream", nil, "URL of the service (http://, h2c://, h1:// or https://); repeat for several endpoints")
+	registerTLS(f, &src.TLS)
 	f.StringArrayVar(&src.Degrade, "degrade", nil, "path prefix whose replies are stored and told when the upstream is unwell; repeatable")
+	f.StringSliceVar(&src.Upgrades, "upgrade", []string{"websocket"}, "protocol that callers may change to, by Upgrade or by extended CONNECT; repeatable; none: refuse all")
 	f.StringVar(&src.Role, "role", "inbound", "inbound: in front of the local app; outbound: balance over all upstreams")
 	f.StringArrayVar(&src.Peers, "peer", nil, "URL of another sidecar, asked when the local app is unwell; repeatable, needs --trust")
 	f.StringArrayVar(&src.Trust, "trust", nil, "CIDR of callers whose x-quadnine-hop is believed; repeatable")
@@ -103,9 +115,15 @@ OTLP (http/protobuf).`,
 	f.StringArrayVar(&cfg.models.keys, "model-key", nil, "public key file; when given, every drop must be signed by one of them; repeatable")
 	f.DurationVar(&src.Timeout, "timeout", 15*time.Second, "from the complete request to the response's head")
 	f.DurationVar(&src.Idle, "idle-timeout", 5*time.Minute, "without progress of either body")
+	f.StringVar(&src.Codec, "codec", "auto", "auto: HTTP/2 or HTTP/1.1, by a connection's first bytes; http1 or http2: that alone")
+	f.StringVar(&src.Retry, "retry", "on", "on: send an idempotent request once more when its endpoint failed; off: only one that certainly was not processed")
+	f.IntVar(&src.RetryBody, "retry-body", 0, "bytes of a request's body that are kept for that; requests with longer ones are sent once")
 	f.StringVar(&cfg.admin, "admin", console.DefaultAddr, "admin address; port 0 picks a free one")
 	f.BoolVar(&cfg.pprof, "admin-pprof", false, "serve /debug/pprof on the admin address")
 	f.IntVar(&cfg.shards, "shards", 0, "event loops; 0: one or two, by the CPUs this process may use")
+	f.StringVar(&driver, "driver", shard.Auto.String(), "how event loops wait for sockets: epoll (Linux), portable, or auto: the first that this system has")
+	f.Int64Var(&cfg.ceilings.connections, "max-connections", 0, "callers' connections at a time, more are closed; 0: half of what the limit of open files allows")
+	f.StringVar(&cfg.ceilings.memory, "max-memory", "", "memory ceiling, like 512MiB, or off; new work is refused below it (default: GOMEMLIMIT, else 90 % of the control group's limit)")
 	f.DurationVar(&cfg.drain, "drain-time", 30*time.Second, "after SIGTERM: how long running requests may take")
 	f.StringVarP(&level, "log-level", "l", slog.LevelInfo.String(), "debug, info, warn or error; Envoy's names do too")
 	f.StringVar(&cfg.logFormat, "log-format", "text", "text or json; a pattern of Envoy's is text")
@@ -117,11 +135,11 @@ OTLP (http/protobuf).`,
 }
 
 // needsNoBootstrap are the flags that say what a bootstrap says.
-var needsNoBootstrap = []string{"listen", "upstream", "degrade", "role", "peer", "config", "timeout", "idle-timeout"}
+var needsNoBootstrap = []string{"listen", "upstream", "degrade", "role", "peer", "config", "timeout", "idle-timeout", "codec", "retry", "retry-body", "upgrade"}
 
 // runManaged runs a sidecar that is configured by a bootstrap file.
 func runManaged(cmd *cobra.Command, cfg *sidecarConfig, envoy *envoyFlags) error {
-	for _, name := range needsNoBootstrap {
+	for _, name := range append(needsNoBootstrap, tlsFlags...) {
 		if cmd.Flags().Changed(name) {
 			return usage(fmt.Errorf("--%s: not together with a bootstrap (-c, --config-yaml), which says what is listened on and where requests go", name))
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/quadnine/quadnine/console"
 	"github.com/quadnine/quadnine/proxy"
+	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/snapshot"
 	"github.com/quadnine/quadnine/telemetry"
 )
@@ -26,6 +27,8 @@ type sidecarConfig struct {
 	listen, admin string
 	pprof         bool
 	shards        int
+	driver        shard.Driver
+	ceilings      ceilingFlags
 	drain         time.Duration
 	level         slog.Level
 	logFormat     string
@@ -67,7 +70,7 @@ func loops(n int) int {
 		n = min(max(procs-1, 1), maxShards)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(min(n+1, max(procs, 2)))
+		runtime.GOMAXPROCS(n + 1) // also on fewer CPUs: a loop that sleeps in the kernel keeps its own only while another is free
 	}
 	return n
 }
@@ -103,10 +106,13 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 	}
 	o := proxy.Options{
 		Snapshot: snap, Registry: s.tel.Registry, Tracer: s.tel.Tracer, Log: s.log,
-		Shards: loops(cfg.shards), OnTransition: s.transition(cfg.onTransition), OnRouted: cfg.onRouted,
+		Shards: loops(cfg.shards), Driver: cfg.driver, OnTransition: s.transition(cfg.onTransition), OnRouted: cfg.onRouted,
 	}
 	if cfg.managed.boot != nil {
 		o.Service = cfg.managed.boot.Node.GetCluster()
+	}
+	if o.Limits, err = cfg.ceilings.limits(cfg.managed.boot, s.log); err != nil {
+		return nil, err
 	}
 	if cfg.models.dir != "" {
 		s.models = newModels(s.log)

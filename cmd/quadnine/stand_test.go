@@ -33,6 +33,7 @@ type standConfig struct {
 	models      modelsConfig
 	onRouted    func(version string, at int64)
 	shards      int
+	ceilings    ceilingFlags
 }
 
 func newStand(t *testing.T, c standConfig) *stand {
@@ -93,7 +94,7 @@ func startTestSidecar(t *testing.T, src snapshot.Source, yaml string, logTo io.W
 		logTo = t.Output()
 	}
 	side, err := startSidecar(t.Context(), sidecarConfig{
-		snap: snap, listen: listen, admin: "127.0.0.1:0", logTo: logTo, level: slog.LevelWarn, models: c.models, onRouted: c.onRouted, shards: c.shards,
+		snap: snap, listen: listen, admin: "127.0.0.1:0", logTo: logTo, level: slog.LevelWarn, models: c.models, onRouted: c.onRouted, shards: c.shards, ceilings: c.ceilings,
 		onTransition: func(tr proxy.Transition) {
 			select {
 			case transitions <- tr:

@@ -31,7 +31,7 @@ func (s *sidecar) views() console.Views {
 		Breakers:  s.breakers,
 		Explain:   s.explain,
 		Metrics:   s.tel.Registry.Handler(),
-		Listeners: s.listeners,
+		Listeners: s.listeners, Certificates: s.certificates,
 		Control: console.Control{
 			FailHealth: s.proxy.FailHealth, DrainListeners: s.drainListeners, Quit: sync.OnceFunc(func() { close(s.quit) }),
 		},
@@ -46,7 +46,11 @@ func (s *sidecar) views() console.Views {
 			}
 			if c := snap.Clusters[snapshot.LocalCluster]; c != nil && s.managed == nil {
 				for _, e := range c.Assignment.Endpoints {
-					i.Upstream = append(i.Upstream, e.Protocol.String()+"://"+e.Address)
+					scheme := e.Protocol.String()
+					if c.TLS != nil {
+						scheme = "https"
+					}
+					i.Upstream = append(i.Upstream, scheme+"://"+e.Address)
 				}
 			}
 			if s.managed != nil {
@@ -55,13 +59,35 @@ func (s *sidecar) views() console.Views {
 			return i
 		},
 	}
+	v.Note, v.Memory = s.note, s.memory
 	if s.managed != nil {
-		v.Note, v.XDS = s.managed.note, s.managed.views()
+		v.XDS = s.managed.views()
 	}
 	if s.models != nil {
 		v.Models, v.Rollback = s.models.views, s.models.rollback
 	}
 	return v
+}
+
+// note says what is not as it should be, for /ready.
+func (s *sidecar) note() string {
+	var notes []string
+	if s.managed != nil {
+		if n := s.managed.note(); n != "" {
+			notes = append(notes, n)
+		}
+	}
+	if s.proxy.Shedding() {
+		notes = append(notes, "overloaded: "+strings.Join(s.proxy.Overload().Actions, ", "))
+	}
+	return strings.Join(notes, "\n")
+}
+
+func (s *sidecar) memory() console.Memory {
+	o := s.proxy.Overload()
+	return console.Memory{
+		Used: o.Used, Max: o.Max, Resident: o.Resident, Connections: o.Connections, MaxConnections: o.MaxConnections, Actions: o.Actions,
+	}
 }
 
 // drainListeners is what the console asks for.
@@ -254,8 +280,10 @@ func (s *sidecar) explain(k quadnine.Key) console.Explanation {
 // keyed returns the first listener with a breaker per key, or nil.
 func (s *sidecar) keyed() *snapshot.Listener {
 	for _, l := range s.proxy.Config().Listeners {
-		if l.Breaker != nil && !l.Breaker.Disabled {
-			return l
+		for face := range l.Faces {
+			if face.Breaker != nil && !face.Breaker.Disabled {
+				return face
+			}
 		}
 	}
 	return nil

@@ -4,5 +4,8 @@
 //
 // # Concurrency
 //
-// Check may be called from any goroutine.
+// Check may be called from any goroutine, Poison by whoever owns the bytes.
 package invariant
+
+// Poisoned is the byte that Poison writes: no field may hold it.
+const Poisoned = 0x15

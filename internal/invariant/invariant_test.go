@@ -11,3 +11,11 @@ func TestCheck(t *testing.T) {
 	}()
 	Check(false, "on purpose")
 }
+
+func TestPoison(t *testing.T) {
+	b := []byte("given back")
+	Poison(b[:3])
+	if gone := b[0] == Poisoned && b[len(b)-1] == Poisoned; gone != Enabled {
+		t.Errorf("%q is left, checks compiled in: %v", b, Enabled)
+	}
+}

@@ -7,3 +7,6 @@ const Enabled = false
 
 // Check does nothing without the build tag invariants.
 func Check(bool, string) {}
+
+// Poison does nothing without the build tag invariants.
+func Poison([]byte) {}

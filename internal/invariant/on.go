@@ -11,3 +11,12 @@ func Check(ok bool, what string) {
 		panic("invariant broken: " + what)
 	}
 }
+
+// Poison overwrites b up to its capacity. Whoever gives memory back calls it, so
+// that who still reads there is found by what it reads.
+func Poison(b []byte) {
+	b = b[:cap(b)]
+	for i := range b {
+		b[i] = Poisoned
+	}
+}

@@ -271,7 +271,7 @@ func TestListAllocatesNothing(t *testing.T) {
 func TestBytesCountsMemory(t *testing.T) {
 	var l List
 	l.Add("a", "b")
-	if want := cap(l.arena) + cap(l.spans)*int(reflect.TypeFor[span]().Size()); l.Bytes() != want {
+	if want := cap(l.arena) + cap(l.spans)*int(reflect.TypeFor[Span]().Size()); l.Bytes() != want {
 		t.Errorf("%d bytes, want %d", l.Bytes(), want)
 	}
 }

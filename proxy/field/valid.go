@@ -1,5 +1,7 @@
 package field
 
+import "encoding/binary"
+
 // tchar is RFC 9110 section 5.6.2; upper holds its capital letters.
 var tchar, upper, vchar [256]bool
 
@@ -51,8 +53,43 @@ func ValidValue(value []byte) bool {
 			return false
 		}
 	}
+	for len(value) >= 8 {
+		if suspect(binary.LittleEndian.Uint64(value)) && !allVchar(value[:8]) {
+			return false
+		}
+		value = value[8:]
+	}
+	return allVchar(value)
+}
+
+// suspect reports whether one of eight bytes is a control character, HTAB
+// included.
+func suspect(eight uint64) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	del := eight ^ 0x7f*ones
+	return ((eight-0x20*ones)&^eight|(del-ones)&^del)&tops != 0
+}
+
+func allVchar(value []byte) bool {
 	for _, c := range value {
 		if !vchar[c] {
+			return false
+		}
+	}
+	return true
+}
+
+// ASCII reports whether b is ASCII alone.
+func ASCII(b []byte) bool {
+	const tops = 0x8080808080808080
+	for len(b) >= 8 {
+		if binary.LittleEndian.Uint64(b)&tops != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c >= 0x80 {
 			return false
 		}
 	}

@@ -37,7 +37,7 @@ func TestValidEveryByte(t *testing.T) {
 	check(t, "")
 	for c := range 256 {
 		b := string([]byte{byte(c)})
-		for _, s := range []string{b, b + "a", "a" + b + "a", "a" + b} {
+		for _, s := range []string{b, b + "a", "a" + b + "a", "a" + b, "abcdefgh" + b + "a", "abc" + b + "defghijk"} {
 			check(t, s)
 		}
 	}
@@ -76,6 +76,26 @@ func TestAppendLower(t *testing.T) {
 		}
 		if got := AppendLower(nil, []byte{byte(c)}); len(got) != 1 || got[0] != want {
 			t.Errorf("byte %#x becomes %q, want %#x", c, got, want)
+		}
+	}
+}
+
+func TestASCII(t *testing.T) {
+	for n := range 20 {
+		b := make([]byte, n)
+		if !ASCII(b) {
+			t.Errorf("%d zeros", n)
+		}
+		for i := range b {
+			b[i] = 0x7f
+			if !ASCII(b) {
+				t.Errorf("0x7f at %d of %d", i, n)
+			}
+			b[i] = 0x80
+			if ASCII(b) {
+				t.Errorf("0x80 at %d of %d", i, n)
+			}
+			b[i] = 'a'
 		}
 	}
 }

@@ -6,6 +6,12 @@ import "github.com/quadnine/quadnine/proxy/field"
 // one-byte chunks. 16 KiB is net/http's bound (CVE-2023-39326).
 const maxExcess = 16 << 10
 
+// How chunks are refused that are made to cost.
+const (
+	chunkLine    = "chunk-size line over the limit"
+	chunkFraming = "chunks are mostly framing"
+)
+
 // maxSizeDigits keeps a chunk size inside an int64.
 const maxSizeDigits = 15
 
@@ -53,7 +59,7 @@ func (c *Conn) chunkSize() (more bool, r refusal) {
 	line, ok, long, r := c.nextLine(c.cfg.MaxLineBytes)
 	switch {
 	case long:
-		return false, bad("chunk-size line over the limit")
+		return false, bad(chunkLine)
 	case !ok:
 		return false, r
 	}
@@ -78,7 +84,7 @@ func (c *Conn) chunkSize() (more bool, r refusal) {
 	}
 	m.excess = max(0, m.excess+int64(len(line))+2-16-2*size)
 	if m.excess > maxExcess {
-		return false, bad("chunks are mostly framing")
+		return false, bad(chunkFraming)
 	}
 	if size == 0 {
 		c.state = stTrailers
@@ -116,4 +122,17 @@ func (c *Conn) endTrailers() {
 		c.h.OnData(s, nil, true)
 	}
 	c.settle()
+}
+
+// unhex returns a hexadecimal digit's value, or -1.
+func unhex(b byte) int {
+	switch {
+	case digit(b):
+		return int(b - '0')
+	case 'a' <= b && b <= 'f':
+		return int(b-'a') + 10
+	case 'A' <= b && b <= 'F':
+		return int(b-'A') + 10
+	}
+	return -1
 }

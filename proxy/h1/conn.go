@@ -3,7 +3,8 @@ package h1
 import "github.com/quadnine/quadnine/proxy/field"
 
 // Handler receives a connection's events. Methods are called synchronously; the
-// lists and slices they are given are valid only during the call.
+// lists and slices they are given are valid only during the call. A head's contents
+// may be swapped for another list's.
 type Handler interface {
 	// OnHead brings a request (server role) or a response's head (client role;
 	// before the final one, each 1xx with end false). It may be called from
@@ -66,6 +67,7 @@ type Conn struct {
 	final   bool
 	closing bool
 	aborted bool
+	wasCut  bool // the end of input was nobody's will
 	stalled bool // what Reading said last, inverted
 	err     error
 }

@@ -71,6 +71,8 @@ type Error struct {
 	Status int    // what the caller was answered; 0 in client role
 	Line   int    // line of the head or of the trailer section, from 1; 0 when it was elsewhere
 	Reason string // for example "space before colon"
+
+	ChunkFlood bool // a chunked body is mostly framing, or a chunk-size line is too long
 }
 
 // Error returns "line 3: space before colon".

@@ -215,8 +215,8 @@ func (c *Conn) startLine() (more bool, r refusal) {
 }
 
 func (c *Conn) beginHead() {
-	c.head.Reset()
-	c.raw.Reset()
+	c.head.Void()
+	c.raw.Void()
 	c.target, c.host, c.upgrade = c.target[:0], c.host[:0], c.upgrade[:0]
 	c.expect, c.nominated = c.expect[:0], c.nominated[:0]
 }
@@ -230,6 +230,7 @@ func (c *Conn) refuse(r refusal) {
 	case stStart, stFields, stTrailers:
 		e.Line = c.msg.line
 	case stChunkSize, stChunkEnd:
+		e.ChunkFlood = r.reason == chunkLine || r.reason == chunkFraming
 		e.Reason = "chunk " + strconv.Itoa(c.msg.chunk+1) + ": " + r.reason
 	}
 	switch {

@@ -36,7 +36,7 @@ func (c *Conn) fieldLine() (more bool, r refusal) {
 	}
 	c.name = field.AppendLower(c.name[:0], name)
 	if c.state == stTrailers {
-		if forbiddenTrailer(c.name) {
+		if field.ForbiddenTrailer(c.name) {
 			return false, bad("field not allowed in a trailer section")
 		}
 		c.raw.AddBytes(c.name, value)
@@ -129,7 +129,7 @@ func (c *Conn) takeField(name, value []byte) refusal {
 			e, rest = nextElement(rest)
 			at := len(name)
 			c.name = field.AppendLower(name, e)
-			if len(e) > 0 && (!field.ValidName(e) || forbiddenTrailer(c.name[at:])) {
+			if len(e) > 0 && (!field.ValidName(e) || field.ForbiddenTrailer(c.name[at:])) {
 				return bad("trailer names a field that is not allowed there")
 			}
 			name = c.name[:at]
@@ -256,17 +256,4 @@ func (m *message) framing() refusal {
 		return m.coding
 	}
 	return refusal{}
-}
-
-// forbiddenTrailer tells fields that frame, route, authenticate or modify a
-// message: after the body they come too late (RFC 9110 section 6.5.1).
-func forbiddenTrailer(name []byte) bool {
-	switch string(name) {
-	case "content-length", "transfer-encoding", "host", "connection", "keep-alive", "proxy-connection",
-		"te", "trailer", "upgrade", "http2-settings",
-		"content-encoding", "content-type", "content-range", "range", "expect", "max-forwards", "cache-control",
-		"authorization", "proxy-authorization", "www-authenticate", "proxy-authenticate", "cookie", "set-cookie":
-		return true
-	}
-	return false
 }

@@ -3,6 +3,7 @@ package h1
 import (
 	"strconv"
 
+	"github.com/quadnine/quadnine/internal/bufpool"
 	"github.com/quadnine/quadnine/proxy/field"
 )
 
@@ -55,8 +56,21 @@ func (s *Stream) hold(p []byte) {
 		s.pend = s.pend[:copy(s.pend, s.pend[s.off:])]
 		s.off = 0
 	}
-	s.pend = append(s.pend, p...)
+	s.pend = append(bufpool.Grow(s.pend, len(p)), p...)
 }
+
+// emptyPend forgets what waits, and keeps the room for it if that is small.
+func (s *Stream) emptyPend() {
+	if cap(s.pend) > keepBytes {
+		bufpool.Free(s.pend)
+		s.pend = nil
+	}
+	s.pend, s.off = s.pend[:0], 0
+}
+
+// chunkOverhead is the most that a chunk needs besides its bytes: its size in hex
+// and two line ends.
+const chunkOverhead = 16 + 2 + 2
 
 // put moves as much of p to the output as it has room for.
 func (s *Stream) put(p []byte) int {
@@ -65,6 +79,7 @@ func (s *Stream) put(p []byte) int {
 	if n <= 0 {
 		return 0
 	}
+	c.out = bufpool.Grow(c.out, n+chunkOverhead)
 	if s.mode == modeChunked {
 		c.out = strconv.AppendInt(c.out, int64(n), 16)
 		c.out = append(c.out, "\r\n"...)
@@ -88,7 +103,7 @@ func (s *Stream) finish() bool {
 		if s.trailing {
 			c.out = append(c.out, "0\r\n"...)
 			for i := range s.trail.Len() {
-				if name := s.trail.Name(i); len(name) > 0 && name[0] != ':' && !forbiddenTrailer(name) {
+				if name := s.trail.Name(i); len(name) > 0 && name[0] != ':' && !field.ForbiddenTrailer(name) {
 					c.out = appendField(c.out, name, s.trail.Value(i))
 				}
 			}
@@ -98,9 +113,7 @@ func (s *Stream) finish() bool {
 		}
 		c.touch()
 	}
-	if cap(s.pend) > keepBytes {
-		s.pend, s.off = nil, 0
-	}
+	s.emptyPend()
 	return true
 }
 
@@ -116,7 +129,7 @@ func (c *Conn) pump() {
 	}
 	s.off += n
 	if s.off == len(s.pend) {
-		s.pend, s.off = s.pend[:0], 0
+		s.emptyPend()
 	}
 	s.finish() // first, so that the owner who is told of the last bytes finds Buffered 0
 	if s.owned {

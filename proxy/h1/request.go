@@ -70,7 +70,7 @@ func (c *Conn) takeTarget(connect, options bool, target []byte) refusal {
 	if n < 0 {
 		n = len(rest)
 	}
-	if !validHost(rest[:n]) {
+	if !field.ValidAuthority(rest[:n]) {
 		return bad("target's host is malformed")
 	}
 	c.msg.absolute, c.msg.authority = true, n
@@ -102,7 +102,7 @@ func (c *Conn) endRequestHead() refusal {
 		return bad("more than one host")
 	case m.hosts == 0 && m.minor == 1:
 		return bad("host is missing")
-	case m.hosts == 1 && !validHost(c.host):
+	case m.hosts == 1 && !field.ValidAuthority(c.host):
 		return bad("host is malformed")
 	}
 	if r := m.framing(); r.refused() {
@@ -167,7 +167,7 @@ func (c *Conn) tooLarge(reason string) (more bool, r refusal) {
 	if !c.server || c.state == stTrailers {
 		return false, refusal{431, reason}
 	}
-	if c.msg.hosts != 1 || !validHost(c.host) {
+	if c.msg.hosts != 1 || !field.ValidAuthority(c.host) {
 		c.host = c.host[:0]
 	}
 	s := c.beginRequest()

@@ -75,6 +75,11 @@ func (c *Conn) lose(e *StreamError) {
 	}
 }
 
+// Cut says that the end which FeedEOF is about to report was not the peer's will:
+// TLS ended without close_notify. What only the connection's end delimits is
+// incomplete then (RFC 9112 section 9.8).
+func (c *Conn) Cut() { c.wasCut = true }
+
 // FeedEOF says that the peer closed its sending side or that the transport is
 // gone. A close-delimited response and a tunnel end cleanly; any other exchange that is not
 // over gets OnReset with ConnLost.
@@ -82,7 +87,7 @@ func (c *Conn) FeedEOF() {
 	s := &c.s
 	c.depth++
 	defer func() { c.depth-- }()
-	if c.state == stUntilEOF && s.live {
+	if c.state == stUntilEOF && s.live && !c.wasCut {
 		c.keep = false
 		c.endRead()
 		if s.owned {

@@ -13,12 +13,14 @@ import (
 // A vector file holds blocks
 //
 //	== name [method]
+//	# verdict: why, with the section of the RFC that says so
 //	bytes as in a Go string, lines joined; repeat(N, "text") stands for N times text
 //	----
 //	the events, then the connection's state
 //
-// UPDATE=1 rewrites the events.
-type vector struct{ name, method, raw, want string }
+// The verdict is accept, accept and close (the connection), wait (for more), or
+// refuse and the status. UPDATE=1 rewrites verdicts and events.
+type vector struct{ name, method, verdict, why, raw, want string }
 
 func readVectors(t testing.TB, file string) (vs []vector) {
 	t.Helper()
@@ -36,7 +38,12 @@ func readVectors(t testing.TB, file string) (vs []vector) {
 			t.Fatalf("%s: block %q has no ----", file, head)
 		}
 		name, method, _ := strings.Cut(head, " ")
-		vs = append(vs, vector{name, method, raw, strings.TrimRight(want, "\n")})
+		note, raw, _ := strings.Cut(raw, "\n")
+		verdict, why, ok := strings.Cut(strings.TrimPrefix(note, "# "), ": ")
+		if !ok || why == "" || !strings.HasPrefix(note, "# ") {
+			t.Fatalf("%s: block %q does not say why", file, head)
+		}
+		vs = append(vs, vector{name, method, verdict, why, raw, strings.TrimRight(want, "\n")})
 	}
 	return vs
 }
@@ -58,6 +65,27 @@ func (v vector) bytes(t testing.TB) []byte {
 		b.WriteString(strings.Repeat(s, n))
 	}
 	return b.Bytes()
+}
+
+var answered = regexp.MustCompile(`(?m)^answer HTTP/1\.1 (\d{3})`)
+
+// verdictOf sums events up.
+func verdictOf(events string) string {
+	line := func(prefix string) bool { return strings.Contains("\n"+events, "\n"+prefix) }
+	status := answered.FindStringSubmatch(events)
+	switch {
+	case status != nil:
+		return "refuse " + status[1]
+	case line("error "), line("reset "):
+		return "refuse"
+	case line("too-large "):
+		return "refuse 431"
+	case !line("head "):
+		return "wait"
+	case strings.Contains(events, "closing=true"):
+		return "accept and close"
+	}
+	return "accept"
 }
 
 func endState(c *Conn, err error) string {
@@ -123,9 +151,10 @@ func TestVectors(t *testing.T) {
 						t.Errorf("in pieces of %d:\n%s\nat once:\n%s", n, piecewise, got)
 					}
 				}
-				fmt.Fprintf(&rewritten, "== %s\n%s----\n%s\n\n", strings.TrimSpace(v.name+" "+v.method), v.raw, got)
-				if got != v.want && os.Getenv("UPDATE") == "" {
-					t.Errorf("got:\n%s\nwant:\n%s", got, v.want)
+				verdict := verdictOf(got)
+				fmt.Fprintf(&rewritten, "== %s\n# %s: %s\n%s----\n%s\n\n", strings.TrimSpace(v.name+" "+v.method), verdict, v.why, v.raw, got)
+				if (got != v.want || verdict != v.verdict) && os.Getenv("UPDATE") == "" {
+					t.Errorf("got %s:\n%s\nwant %s:\n%s", verdict, got, v.verdict, v.want)
 				}
 			})
 		}

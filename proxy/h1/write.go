@@ -98,9 +98,9 @@ func (s *Stream) writeRequest(head *field.List, end bool) (why string) {
 	switch {
 	case !field.ValidName(method) || string(method) == "CONNECT":
 		return ":method is missing, malformed or CONNECT"
-	case !validPath(path):
+	case !field.ValidPath(path):
 		return ":path is missing or malformed"
-	case len(host) > 0 && !validHost(host):
+	case len(host) > 0 && !field.ValidAuthority(host):
 		return ":authority is malformed"
 	}
 	s.isHead = string(method) == "HEAD"
@@ -136,15 +136,6 @@ func (s *Stream) writeRequest(head *field.List, end bool) (why string) {
 	}
 	c.out = append(c.out, "\r\n"...)
 	return ""
-}
-
-func validPath(p []byte) bool {
-	for _, b := range p {
-		if b <= ' ' || b == 0x7f || b == '#' {
-			return false
-		}
-	}
-	return len(p) > 0 && (p[0] == '/' || string(p) == "*")
 }
 
 // appendFields writes head's end-to-end fields and returns its content-length,

@@ -15,6 +15,7 @@ type Config struct {
 	// Budgets against floods. Going over one ends the connection with
 	// ENHANCE_YOUR_CALM.
 	MaxContinuations int   // CONTINUATION frames of one header block
+	MaxEmptyFrames   int   // DATA and CONTINUATION without payload or end, one after the other
 	MaxPendingAcks   int   // PING and SETTINGS acknowledgements that the peer has not read
 	ResetBurst       int64 // server role: streams reset by the peer, or by its errors, at once
 	ResetRate        int64 // and per second
@@ -35,6 +36,7 @@ func DefaultConfig() Config {
 		HeaderTableSize:      defaultTableSize,
 		OutputLimit:          256 << 10,
 		MaxContinuations:     64,   // 16 full frames hold the largest block that is read at all
+		MaxEmptyFrames:       1,    // Envoy's
 		MaxPendingAcks:       1000, // Envoy's bound for outbound control frames
 		ResetBurst:           200,  // twice the streams that can be open
 		ResetRate:            100,

@@ -17,6 +17,7 @@ type Conn struct {
 	in          []byte // start of a frame that is not complete
 	body        bodyIn // the DATA frame whose payload is arriving
 	block       blockIn
+	continued   uint64 // blocks that CONTINUATION completed
 	dec         decoder
 	head, spare field.List // scratch for received lists
 
@@ -34,6 +35,7 @@ type Conn struct {
 	// Settings.
 	gotSettings   bool
 	settingsAcked bool
+	peerConnects  bool   // the peer takes extended CONNECT (RFC 8441)
 	recvInit      int64  // window of a new stream: ours once the peer acknowledged it
 	peerWindow    int64  // the peer's SETTINGS_INITIAL_WINDOW_SIZE
 	peerStreams   uint32 // the peer's SETTINGS_MAX_CONCURRENT_STREAMS
@@ -44,11 +46,11 @@ type Conn struct {
 	recvCredit int64 // received and done with, not yet given back
 
 	// Streams.
-	streams  map[uint32]*Stream // by id, those that are open on the wire
-	open     list               // the same and the client's unsent ones, in order of opening
-	active   int                // length of open
-	lastPeer uint32             // server: highest id the peer opened
-	nextID   uint32             // client: next id to use
+	streams  streamTable // those that are open on the wire
+	open     list        // the same and the client's unsent ones, in order of opening
+	active   int         // length of open
+	lastPeer uint32      // server: highest id the peer opened
+	nextID   uint32      // client: next id to use
 	closed   closedIDs
 	free     *Stream // to be used again
 	dead     *Stream // becomes free when the engine is at rest
@@ -61,7 +63,12 @@ type Conn struct {
 	lastTaken uint32 // server: streams above it are ignored once final is set
 
 	resets, floods bucket
-	earned         int // frames the peer may send in answer to our DATA
+	earned         int   // PINGs the peer may send in answer to our DATA
+	updates        int   // WINDOW_UPDATEs likewise
+	priorities     int   // PRIORITYs
+	empties        int   // frames without payload, one after the other
+	strays         int64 // bytes of DATA that may be on their way to streams reset here
+	late           int   // other frames likewise
 }
 
 // NewServer returns a connection that faces a caller. Its SETTINGS are in the
@@ -91,11 +98,12 @@ func newConn(cfg Config, h Handler) *Conn {
 		// Unlimited by RFC 9113 section 6.5.2, but a server that allows fewer than
 		// section 6.5.2's advice of 100 would have to refuse what came too early.
 		peerStreams: 100,
-		streams:     make(map[uint32]*Stream),
+		updates:     freeUpdates,
+		priorities:  prioritiesPerStream,
 		open:        list{which: openLinks}, ready: list{which: readyLinks},
 	}
 	c.dec.init(c.cfg)
-	c.enc.init(&c.out)
+	c.enc.init()
 	return c
 }
 
@@ -105,6 +113,10 @@ func (c *Conn) Active() int { return c.active }
 
 // SettingsReceived reports whether the peer's first SETTINGS arrived.
 func (c *Conn) SettingsReceived() bool { return c.gotSettings }
+
+// TakesExtendedConnect reports whether the peer's SETTINGS offer extended CONNECT
+// (RFC 8441 section 3), which they may do later too. A server's alone count.
+func (c *Conn) TakesExtendedConnect() bool { return c.peerConnects }
 
 // SettingsAcked reports whether the peer acknowledged our SETTINGS: the driver's
 // SETTINGS_TIMEOUT runs until then.
@@ -141,11 +153,13 @@ func (c *Conn) leave() {
 }
 
 // fail ends the connection: GOAWAY in the output, OnReset for every stream.
-func (c *Conn) fail(code ErrCode, reason string) {
+func (c *Conn) fail(code ErrCode, reason string) { c.failFor(NoFlood, code, reason) }
+
+func (c *Conn) failFor(f Flood, code ErrCode, reason string) {
 	if c.err != nil {
 		return
 	}
-	c.err = &ConnError{Code: code, Reason: reason}
+	c.err = &ConnError{Code: code, Reason: reason, Flood: f}
 	last := c.lastPeer
 	if c.final { // RFC 9113 section 6.8: the id must not rise
 		last = c.lastTaken

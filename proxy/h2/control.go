@@ -65,10 +65,10 @@ func (c *Conn) onPing(f *http2.PingFrame) {
 			c.pingsOpen--
 			return
 		}
-		c.flood()
+		c.flood(FloodPing)
 		return
 	}
-	if c.answered(); c.err != nil {
+	if c.chargePing(); c.err != nil {
 		return
 	}
 	c.write(func(w *http2.Framer) error { return w.WritePing(true, f.Data) })
@@ -92,7 +92,7 @@ func (c *Conn) PingsOpen() int { return c.pingsOpen }
 func (c *Conn) onGoAway(f *http2.GoAwayFrame) {
 	c.stats.GoAways++
 	c.goAwayIn = true
-	if c.flood(); c.err != nil {
+	if c.flood(FloodGoAway); c.err != nil {
 		return
 	}
 	if !c.server {

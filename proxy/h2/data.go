@@ -35,7 +35,7 @@ func (c *Conn) onData(h frameHeader, p []byte) {
 	c.recvWindow -= int64(h.length)
 	c.credit(int64(over))
 	c.body = bodyIn{left: payload, pad: pad, end: h.has(flagEndStream)}
-	s := c.streams[h.stream]
+	s := c.streams.get(h.stream)
 	if s == nil {
 		c.onClosedData(h.stream)
 		return
@@ -43,11 +43,12 @@ func (c *Conn) onData(h frameHeader, p []byte) {
 	if !c.admit(s, int64(h.length), int64(payload), h.has(flagEndStream)) {
 		return
 	}
-	if payload == 0 && !h.has(flagEndStream) {
+	empty := payload == 0 && !h.has(flagEndStream)
+	if empty {
 		c.stats.EmptyData++
-		if c.flood(); c.err != nil {
-			return
-		}
+	}
+	if c.chargeEmpty(empty); c.err != nil {
+		return
 	}
 	s.recvCredit += int64(over)
 	c.openStreamWindow(s)
@@ -127,8 +128,9 @@ func (c *Conn) onClosedData(id uint32) {
 	case !c.server, c.final && id > c.lastTaken, c.closed.how(id) == endReset:
 		// Sent before the peer saw our RST_STREAM or GOAWAY.
 		if c.body.left == 0 {
-			c.flood()
+			c.chargeLate()
 		}
+		c.chargeStray(c.body.left + c.body.pad)
 	case c.closed.how(id) == endClean:
 		c.fail(StreamClosed, "DATA on a closed stream")
 	default:

@@ -18,6 +18,21 @@ type decoder struct {
 	size int
 	cut  bool
 	tmp  [2][]byte // Huffman-decoded name and value
+
+	token, lastToken uint64 // given to this decoder and not used yet
+}
+
+// tokenRun is how many tokens a decoder takes at a time.
+const tokenRun = 1 << 12
+
+// newToken returns a number that no other entry of any table has.
+func (d *decoder) newToken() uint64 {
+	if d.token == d.lastToken {
+		d.token = field.Tokens(tokenRun)
+		d.lastToken = d.token + tokenRun
+	}
+	d.token++
+	return d.token - 1
 }
 
 // The errors of a header block; each ends the connection with COMPRESSION_ERROR.
@@ -72,30 +87,30 @@ func (d *decoder) decode(p []byte, dst *field.List) (cut bool, err error) {
 	return d.cut, err
 }
 
-// lookup returns the field at an index (RFC 7541 section 2.3.3).
-func (d *decoder) lookup(i uint64) (name, value []byte, ok bool) {
+// lookup returns the entry at an index (RFC 7541 section 2.3.3), or nil.
+func (d *decoder) lookup(i uint64) *tableEntry {
 	i -= staticLen + 1
 	if i >= d.table.len() {
-		return nil, nil, false
+		return nil
 	}
-	name, value = d.table.entry(d.table.next - 1 - i)
-	return name, value, true
+	return d.table.slot(d.table.next - 1 - i)
 }
 
 func (d *decoder) indexed(i uint64) error {
 	if i-1 < staticLen {
-		f := &staticTable[i-1]
-		if d.admit(len(f.name) + len(f.value)) {
-			d.dst.Add(f.name, f.value)
+		f := &staticFields[i-1]
+		if d.admit(len(f.pair)) {
+			d.dst.AddPair(f.pair, f.name, f.mark)
 		}
 		return nil
 	}
-	name, value, ok := d.lookup(i)
-	if !ok {
+	e := d.lookup(i)
+	if e == nil {
 		return errIndex
 	}
-	if d.admit(len(name) + len(value)) {
-		d.dst.AddBytes(name, value)
+	n := e.name + e.value
+	if d.admit(int(n)) {
+		d.dst.AddPair(d.table.ring[e.off:e.off+n], int(e.name), field.Mark{Token: e.id, Kind: e.kind, Static: e.static})
 	}
 	return nil
 }
@@ -116,31 +131,38 @@ func (d *decoder) literal(p []byte, prefix uint, index, sensitive bool) ([]byte,
 		return nil, err
 	}
 	var name, value []byte
+	var class, static uint8
 	switch {
 	case i == 0:
 		if name, p, err = d.text(p, 0); err != nil {
 			return nil, err
 		}
+		class, static = classOf(name), staticIndex(name)
 	case i <= staticLen:
-		d.tmp[0] = append(d.tmp[0][:0], staticTable[i-1].name...)
-		name = d.tmp[0]
+		f := &staticFields[i-1]
+		name, class, static = f.pair[:f.name], f.class, f.mark.Static
 	default:
-		var ok bool
-		if name, _, ok = d.lookup(i); !ok {
+		e := d.lookup(i)
+		if e == nil {
 			return nil, errIndex
+		}
+		name, static = d.table.ring[e.off:e.off+e.name], e.static
+		if class = e.kind; class == kindNone {
+			class = classOf(name)
 		}
 	}
 	if value, p, err = d.text(p, 1); err != nil {
 		return nil, err
 	}
+	kind := judge(class, value)
 	if d.admit(len(name) + len(value)) {
-		d.dst.AddBytes(name, value)
+		d.dst.AddMarked(name, value, field.Mark{Kind: kind, Static: static, Literal: true})
 		if sensitive {
 			d.dst.SetSensitive(d.dst.Len() - 1)
 		}
 	}
 	if index {
-		d.table.insert(name, value, 0)
+		d.table.insert(name, value, tableEntry{kind: kind, static: static, id: d.newToken()})
 	}
 	return p, nil
 }

@@ -3,29 +3,41 @@ package h2
 import (
 	"bytes"
 	"hash/maphash"
+
+	"github.com/quadnine/quadnine/proxy/field"
 )
 
-// encoder writes fields into the output (RFC 7541). Strings are never
+// encoder turns fields into blocks (RFC 7541). Strings are never
 // Huffman-coded: on the way to a neighbor bytes are cheaper than time. A field
 // enters the table when it is seen for the second time within a while, so that
-// values which never repeat (trace ids, dates) do not evict those that do.
+// values which never repeat (trace ids, dates) do not evict those that do. Where
+// the peer it came from said so by an index into a table, that is known for
+// certain, and no string is looked at.
 type encoder struct {
-	out   *output
 	table dynamicTable
-	slots [tableSlots]uint64 // number+1 of the entry with that hash, if still alive
-	seen  [tableSlots]uint64 // hashes of fields that came by once
+	index *encoderIndex // made on first use
 
 	smallest int // since the last block, when the size changed
 	changed  bool
 }
 
+// encoderIndex finds entries of the table.
+type encoderIndex struct {
+	slots  [2 * tableSlots]uint64 // by hash: the entry's number, +1
+	seen   [2 * tableSlots]uint32 // halves of hashes of fields that came by once
+	tokens [tableSlots]struct {
+		token  uint64
+		number uint64 // of the entry, +1
+	}
+}
+
+// tokenSlot spreads runs of tokens: the factor is 2^64/φ.
+func tokenSlot(token uint64) uint64 { return token * 0x9e3779b97f4a7c15 >> 57 }
+
 // hashSeed makes the slots that fields fall into unknown to callers.
 var hashSeed = maphash.MakeSeed()
 
-func (e *encoder) init(out *output) {
-	e.out = out
-	e.table.maxSize = defaultTableSize
-}
+func (e *encoder) init() { e.table.maxSize = defaultTableSize }
 
 // resize obeys the peer's SETTINGS_HEADER_TABLE_SIZE, up to the default size. The
 // next block begins by saying so (RFC 7541 section 4.2).
@@ -41,59 +53,94 @@ func (e *encoder) resize(size uint32) {
 	e.table.resize(n)
 }
 
-// field writes one field.
-func (e *encoder) field(name, value []byte, sensitive bool) {
+// begin appends what comes before a block's fields.
+func (e *encoder) begin(b []byte) []byte {
 	if e.changed {
 		e.changed = false
 		if e.smallest < e.table.maxSize {
-			e.out.b = appendInt(e.out.b, 0x20, 5, uint64(e.smallest))
+			b = appendInt(b, 0x20, 5, uint64(e.smallest))
 		}
-		e.out.b = appendInt(e.out.b, 0x20, 5, uint64(e.table.maxSize))
+		b = appendInt(b, 0x20, 5, uint64(e.table.maxSize))
 	}
-	if sensitive {
-		e.literal(0x10, 4, name, value)
-		return
+	if e.index == nil {
+		e.index = new(encoderIndex)
 	}
-	if i, ok := staticField(name, value); ok {
-		e.out.b = append(e.out.b, 0x80|byte(i))
-		return
+	return b
+}
+
+// field appends the field f of l.
+func (e *encoder) field(b []byte, l *field.List, f *field.Span) []byte {
+	switch {
+	case f.Sensitive:
+		return literal(b, 0x10, 4, l.NameOf(f), l.ValueOf(f), f.Static)
+	case f.Token == 0 && f.Literal:
+		return literal(b, 0, 4, l.NameOf(f), l.ValueOf(f), f.Static)
+	case f.Token == 0:
+		return e.search(b, l.NameOf(f), l.ValueOf(f), f.Mark)
+	case f.Token <= staticLen:
+		return append(b, 0x80|byte(f.Token))
+	}
+	if t := &e.index.tokens[tokenSlot(f.Token)]; t.token == f.Token && t.number > e.table.first {
+		return appendInt(b, 0x80, 7, staticLen+e.table.next+1-t.number)
+	}
+	return e.search(b, l.NameOf(f), l.ValueOf(f), f.Mark)
+}
+
+// search appends a field of which it must find out whether the table has it.
+func (e *encoder) search(b, name, value []byte, m field.Mark) []byte {
+	if i, ok := staticValue(name, value); ok {
+		return append(b, 0x80|byte(i))
+	}
+	if len(name)+len(value)+entryOverhead > e.table.maxSize/4*3 { // it would evict nearly all others, each time anew
+		return literal(b, 0, 4, name, value, m.Static)
 	}
 	hash := maphash.Bytes(hashSeed, value) ^ (maphash.Bytes(hashSeed, name)<<1 | 1)
-	slot := hash % tableSlots
-	if n := e.slots[slot]; n > e.table.first && n <= e.table.next {
-		if at := &e.table.entries[(n-1)%tableSlots]; at.hash == hash {
+	slot := hash % uint64(len(e.index.slots))
+	if n := e.index.slots[slot]; n > e.table.first && n <= e.table.next {
+		if at := e.table.slot(n - 1); at.id == hash {
 			if en, ev := e.table.entry(n - 1); bytes.Equal(en, name) && bytes.Equal(ev, value) {
-				e.out.b = appendInt(e.out.b, 0x80, 7, staticLen+e.table.next-(n-1))
-				return
+				e.learn(m.Token, n)
+				return appendInt(b, 0x80, 7, staticLen+e.table.next+1-n)
 			}
 		}
 	}
-	if e.seen[slot] != hash {
-		e.seen[slot] = hash
-		e.literal(0, 4, name, value)
-		return
+	if once := uint32(hash >> 32); m.Token == 0 && e.index.seen[slot] != once {
+		e.index.seen[slot] = once
+		return literal(b, 0, 4, name, value, m.Static)
 	}
-	e.literal(0x40, 6, name, value)
-	e.table.insert(name, value, hash)
+	b = literal(b, 0x40, 6, name, value, m.Static)
+	e.table.insert(name, value, tableEntry{id: hash})
 	if e.table.next > e.table.first {
-		e.slots[slot] = e.table.next
+		e.index.slots[slot] = e.table.next
+		e.learn(m.Token, e.table.next)
+	}
+	return b
+}
+
+// learn remembers where the field with that token is.
+func (e *encoder) learn(token, number uint64) {
+	if token != 0 {
+		t := &e.index.tokens[tokenSlot(token)]
+		t.token, t.number = token, number
 	}
 }
 
-// literal writes a field that is not in a table, its name by index if it can.
-func (e *encoder) literal(kind byte, prefix uint, name, value []byte) {
-	if i, ok := staticNames[string(name)]; ok {
-		e.out.b = appendInt(e.out.b, kind, prefix, i)
+// literal appends a field that is not in a table, its name by index if it can.
+func literal(b []byte, kind byte, prefix uint, name, value []byte, static uint8) []byte {
+	if static == 0 {
+		static = staticIndex(name)
+	}
+	if static != noStatic {
+		b = appendInt(b, kind, prefix, uint64(static))
 	} else {
-		e.out.b = append(e.out.b, kind)
-		e.out.b = append(appendInt(e.out.b, 0, 7, uint64(len(name))), name...)
+		b = append(appendInt(append(b, kind), 0, 7, uint64(len(name))), name...)
 	}
-	e.out.b = append(appendInt(e.out.b, 0, 7, uint64(len(value))), value...)
+	return append(appendInt(b, 0, 7, uint64(len(value))), value...)
 }
 
-// staticField finds the fields of the static table that requests and responses
+// staticValue finds the fields of the static table that requests and responses
 // really carry.
-func staticField(name, value []byte) (uint64, bool) {
+func staticValue(name, value []byte) (uint64, bool) {
 	if len(name) < 5 || name[0] != ':' {
 		return 0, false
 	}

@@ -15,6 +15,7 @@ var (
 type ConnError struct {
 	Code   ErrCode
 	Reason string
+	Flood  Flood // the bound that the peer went over; NoFlood for other errors
 }
 
 // Error returns the code and the reason.

@@ -123,7 +123,7 @@ func (c *Conn) frame(h frameHeader, p []byte) {
 		c.fail(ProtocolError, "PUSH_PROMISE is not allowed here")
 	default: // RFC 9113 section 4.1: unknown types are ignored
 		c.stats.Unknown++
-		c.flood()
+		c.flood(FloodUnknown)
 	}
 }
 
@@ -154,7 +154,7 @@ func (c *Conn) onPriority(h frameHeader, p []byte) {
 	case be31(p) == h.stream:
 		c.priorityError(h.stream, ProtocolError, "a stream depends on itself")
 	default:
-		c.flood()
+		c.chargePriority()
 	}
 }
 
@@ -167,9 +167,13 @@ func (c *Conn) onRSTStream(h frameHeader, p []byte) {
 	case c.idle(h.stream):
 		c.fail(ProtocolError, "RST_STREAM on an idle stream")
 	default:
-		s := c.streams[h.stream]
+		s := c.streams.get(h.stream)
 		if s == nil {
-			c.flood()
+			if !c.server && c.updates > 0 { // a server may answer so each DATA frame of ours that came too late
+				c.updates--
+				return
+			}
+			c.chargeLate()
 			return
 		}
 		c.stats.ResetsIn++

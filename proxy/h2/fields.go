@@ -12,8 +12,7 @@ const badLength = "content-length differs from the body"
 const noLength = -1
 
 // checkField judges one field that is not a pseudo-header field and returns what
-// is wrong with it (RFC 9113 section 8.2). length collects content-length; a
-// repeated equal one is deleted, so that no later hop has to choose.
+// is wrong with it (RFC 9113 section 8.2). length collects content-length.
 func checkField(l *field.List, i int, length *int64) string {
 	name, value := l.Name(i), l.Value(i)
 	if !field.ValidLowerName(name) {
@@ -34,12 +33,10 @@ func checkField(l *field.List, i int, length *int64) string {
 		switch {
 		case !ok:
 			return "content-length is not a number"
-		case *length == noLength:
-			*length = n
-		case *length != n:
-			return "two content-length fields differ"
+		case *length != noLength: // RFC 9110 section 8.6
+			return "content-length is repeated"
 		default:
-			l.DelAt(i)
+			*length = n
 		}
 	}
 	return ""
@@ -66,7 +63,8 @@ func parseStatus(p []byte) (int, bool) {
 	return int(n), ok && len(p) == 3 && n >= 100
 }
 
-// checkTrailers judges the received trailers in c.head.
+// checkTrailers judges the received trailers in c.head, and deletes what has no
+// place there.
 func (c *Conn) checkTrailers() string {
 	length := int64(noLength)
 	for i := range c.head.Len() {
@@ -77,9 +75,25 @@ func (c *Conn) checkTrailers() string {
 		if bad := checkField(&c.head, i, &length); bad != "" {
 			return bad
 		}
+		if field.ForbiddenTrailer(name) { // no later hop has to choose
+			c.head.DelAt(i)
+		}
 	}
 	return ""
 }
+
+// singled reports whether a rule of its own applies to fields of that name: those
+// of checkField, and host.
+func singled(name []byte) bool {
+	switch string(name) {
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade", "te", "content-length", "host":
+		return true
+	}
+	return false
+}
+
+// hopNames are the names that writeBlock looks at twice.
+var hopNames = field.NamesOf("connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade", "http2-settings", "te", "host")
 
 // hopField reports whether a field belongs to one connection of an earlier
 // protocol and must not be sent (RFC 9113 section 8.2.2).

@@ -51,8 +51,9 @@ func (w *wary) OnReset(s *h2.Stream, err error) {
 }
 
 // feedAll feeds p in chunks, checks the output with x/net's Framer and returns
-// the events and the error.
-func feedAll(t *testing.T, server bool, p []byte, chunk int) ([]string, error) {
+// the events and the error. waited says that a reply had to wait for a window: it
+// moves when the engine rests, so that what is closed by then depends on the chunks.
+func feedAll(t *testing.T, server bool, p []byte, chunk int) (events []string, waited bool, err error) {
 	t.Helper()
 	rec := newRecorder()
 	w := &wary{recorder: rec, t: t, ended: map[*h2.Stream]bool{}}
@@ -70,6 +71,7 @@ func feedAll(t *testing.T, server bool, p []byte, chunk int) ([]string, error) {
 		case 1:
 			s.WriteHead(&reply, false)
 			s.WriteData(make([]byte, 3000), true)
+			waited = waited || s.Buffered() > 0
 		case 3:
 			s.WriteHead(&reply, true)
 			delete(rec.streams, s.ID())
@@ -79,6 +81,7 @@ func feedAll(t *testing.T, server bool, p []byte, chunk int) ([]string, error) {
 			s.WriteHead(&reply, false)
 			s.WriteData(make([]byte, 10), false)
 			s.WriteTrailers(&reply)
+			waited = waited || s.Buffered() > 0
 		}
 	}
 	var c *h2.Conn
@@ -107,7 +110,6 @@ func feedAll(t *testing.T, server bool, p []byte, chunk int) ([]string, error) {
 			c.Backlog(0)
 		}
 	}
-	var err error
 	for len(p) > 0 && err == nil {
 		n := min(chunk, len(p))
 		err = c.Feed(0, bytes.Clone(p[:n]))
@@ -133,7 +135,7 @@ func feedAll(t *testing.T, server bool, p []byte, chunk int) ([]string, error) {
 			if ferr.Error() != "EOF" {
 				t.Errorf("output: %v", ferr)
 			}
-			return rec.take(), err
+			return rec.take(), waited, err
 		}
 	}
 }
@@ -145,8 +147,11 @@ func compareChunks(t *testing.T, server bool, p []byte) {
 	if len(p) > 1<<16 {
 		return
 	}
-	one, err1 := feedAll(t, server, p, len(p)+1)
-	two, err2 := feedAll(t, server, p, 1)
+	one, waited1, err1 := feedAll(t, server, p, len(p)+1)
+	two, waited2, err2 := feedAll(t, server, p, 1)
+	if waited1 || waited2 {
+		return
+	}
 	for _, e := range append(slices.Clone(one), two...) {
 		if strings.Contains(e, h2.FlowControlError.String()) {
 			return

@@ -9,8 +9,8 @@ import "github.com/quadnine/quadnine/proxy/field"
 type Handler interface {
 	// OnHead brings a message's head. Server role: a request begins and s is
 	// new. Client role: the response's head, and before it each interim (1xx)
-	// head with end false. The list is the engine's own: it is valid, and may
-	// be changed, only during the call.
+	// head with end false. The list is valid during the call; its contents may
+	// be changed, and swapped for another list's.
 	OnHead(s *Stream, head *field.List, end bool)
 	// OnData brings body bytes; p is valid only during the call. The last call
 	// has end set, possibly with an empty p.

@@ -65,7 +65,10 @@ func (c *Conn) onContinuation(h frameHeader, p []byte) {
 	c.stats.Continuations++
 	b.continuations++
 	if b.continuations > c.cfg.MaxContinuations || len(b.buf)+len(p) > maxBlock*int(c.cfg.MaxHeaderBytes)+minMaxFrame {
-		c.fail(EnhanceYourCalm, "a header block is too long")
+		c.over(FloodContinuation)
+		return
+	}
+	if c.chargeEmpty(len(p) == 0); c.err != nil {
 		return
 	}
 	b.buf = append(b.buf, p...)
@@ -74,6 +77,7 @@ func (c *Conn) onContinuation(h frameHeader, p []byte) {
 	}
 	done := *b
 	c.block = blockIn{}
+	c.continued++
 	c.onBlock(done, done.buf)
 }
 
@@ -86,6 +90,8 @@ func (c *Conn) onBlock(b blockIn, p []byte) {
 		return
 	}
 	c.dispatch(b, cut)
+	c.head.Void()
+	c.spare.Void()
 	if c.head.Bytes() > maxKept {
 		c.head = field.List{}
 	}
@@ -98,7 +104,7 @@ func (c *Conn) onBlock(b blockIn, p []byte) {
 const maxKept = 16 << 10
 
 func (c *Conn) dispatch(b blockIn, cut bool) {
-	s := c.streams[b.stream]
+	s := c.streams.get(b.stream)
 	switch {
 	case s == nil && c.idle(b.stream):
 		if !c.server || b.stream&1 == 0 {
@@ -123,6 +129,7 @@ func (c *Conn) dispatch(b blockIn, cut bool) {
 func (c *Conn) onRequest(b blockIn, cut bool) {
 	c.lastPeer = b.stream
 	if c.final && b.stream > c.lastTaken {
+		c.expectStrays()
 		return // RFC 9113 section 6.8: the peer will send it elsewhere
 	}
 	if c.active >= int(c.cfg.MaxConcurrentStreams) {
@@ -131,7 +138,7 @@ func (c *Conn) onRequest(b blockIn, cut bool) {
 		if c.settingsAcked {
 			c.chargeReset()
 		} else { // the peer may not know the limit yet
-			c.flood()
+			c.flood(FloodRefused)
 		}
 		return
 	}
@@ -155,11 +162,11 @@ func (c *Conn) onRequest(b blockIn, cut bool) {
 	s := c.newStream()
 	s.id = b.stream
 	s.TooLarge = cut
-	s.isHead = req.head
+	s.isHead, s.tunnels = req.head, req.connect
 	s.bodyLeft = req.length
 	s.gotHead = true
 	s.recvEnd = b.end
-	c.streams[s.id] = s
+	c.streams.put(s)
 	c.h.OnHead(s, head, b.end)
 	c.settle(s)
 }
@@ -167,6 +174,10 @@ func (c *Conn) onRequest(b blockIn, cut bool) {
 // onResponse receives a head of a response, interim or final (client role).
 func (c *Conn) onResponse(s *Stream, end, cut bool) {
 	res, bad := c.checkResponse(s.isHead)
+	if s.tunnels && res.success { // RFC 9110 section 9.3.6: what follows is no content
+		c.head.Del("content-length")
+		res.length = noLength
+	}
 	switch {
 	case cut:
 		bad = "the response's header list is over the limit"
@@ -181,11 +192,12 @@ func (c *Conn) onResponse(s *Stream, end, cut bool) {
 	}
 	if res.interim {
 		c.stats.Interim++
-		if c.flood(); c.err != nil {
+		if c.flood(FloodInterim); c.err != nil {
 			return
 		}
 	} else {
 		s.gotHead = true
+		s.tunnels = s.tunnels && res.success
 		s.bodyLeft = res.length
 		s.recvEnd = end
 	}
@@ -198,6 +210,8 @@ func (c *Conn) onResponse(s *Stream, end, cut bool) {
 func (c *Conn) onTrailers(s *Stream, end, cut bool) {
 	bad := c.checkTrailers()
 	switch {
+	case s.tunnels: // RFC 9113 section 8.5
+		bad = "a header block in a tunnel"
 	case !end:
 		bad = "a second header block does not end the stream"
 	case cut:
@@ -217,13 +231,18 @@ func (c *Conn) onTrailers(s *Stream, end, cut bool) {
 }
 
 // onClosedHeaders judges HEADERS on a stream that is gone (RFC 9113 section 5.1).
-// The client role lets them pass: they answer a request that it gave up.
+// In the client role they answer a request that it gave up.
 func (c *Conn) onClosedHeaders(id uint32) {
-	if !c.server || c.final && id > c.lastTaken {
+	switch {
+	case !c.server:
+		c.chargeLate()
+		return
+	case c.final && id > c.lastTaken:
 		return
 	}
 	switch c.closed.how(id) {
 	case endReset: // sent before the peer saw our RST_STREAM
+		c.chargeLate()
 	case endPeerReset:
 		c.rejectStream(id, StreamClosed)
 		c.chargeReset()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/http2/hpack"
@@ -25,6 +26,46 @@ func same(t *testing.T, l *field.List, want []hpack.HeaderField) {
 	}
 }
 
+// coder is an encoder with x/net's decoder behind it.
+type coder struct {
+	encoder
+	back *hpack.Decoder
+}
+
+func newCoder() *coder {
+	c := &coder{back: hpack.NewDecoder(defaultTableSize, nil)}
+	c.init()
+	return c
+}
+
+// send encodes l as one block and returns its length and what the other side
+// reads.
+func (c *coder) send(t *testing.T, l *field.List) (int, []hpack.HeaderField) {
+	t.Helper()
+	b := c.begin(nil)
+	spans := l.Spans()
+	for i := range spans {
+		b = c.field(b, l, &spans[i])
+	}
+	fields, err := c.back.DecodeFull(b)
+	if err != nil {
+		t.Fatalf("what was encoded: %v", err)
+	}
+	return len(b), fields
+}
+
+// bare is l without the decoder's marks.
+func bare(l *field.List) *field.List {
+	var out field.List
+	for i := range l.Len() {
+		out.AddBytes(l.Name(i), l.Value(i))
+		if l.Sensitive(i) {
+			out.SetSensitive(i)
+		}
+	}
+	return &out
+}
+
 // FuzzHeaderBlock compares the decoder with x/net's on two blocks in a row, with
 // and without limits, and what the encoder makes of the result.
 func FuzzHeaderBlock(f *testing.F) {
@@ -37,10 +78,7 @@ func FuzzHeaderBlock(f *testing.F) {
 		limited.init(cfg)
 		oracle := hpack.NewDecoder(defaultTableSize, nil)
 
-		var out output
-		var enc encoder
-		enc.init(&out)
-		back := hpack.NewDecoder(defaultTableSize, nil)
+		marked, unmarked := newCoder(), newCoder()
 		for _, block := range [][]byte{first, second} {
 			want, werr := oracle.DecodeFull(block)
 			var l, m field.List
@@ -66,33 +104,47 @@ func FuzzHeaderBlock(f *testing.F) {
 			}
 			same(t, &m, want[:m.Len()])
 
-			out.b = out.b[:0]
-			for i := range l.Len() {
-				enc.field(l.Name(i), l.Value(i), l.Sensitive(i))
-			}
-			again, err := back.DecodeFull(out.b)
-			if err != nil {
-				t.Fatalf("what was encoded: %v", err)
-			}
+			_, again := marked.send(t, &l)
+			same(t, &l, again)
+			_, again = unmarked.send(t, bare(&l))
 			same(t, &l, again)
 		}
 	})
 }
 
-func TestTableSizes(t *testing.T) {
-	var out output
-	var enc encoder
-	enc.init(&out)
-	back := hpack.NewDecoder(defaultTableSize, nil)
-	write := func() int {
-		out.b = out.b[:0]
-		enc.field([]byte("x-name"), []byte("value"), false)
-		enc.field([]byte("authorization"), []byte("secret"), true)
-		got, err := back.DecodeFull(out.b)
-		if err != nil || len(got) != 2 || got[0].Value != "value" || !got[1].Sensitive {
-			t.Fatalf("%v, %v", got, err)
+// A field that would take most of the table does not drive the others out.
+func TestLargeFieldIsNotIndexed(t *testing.T) {
+	c := newCoder()
+	small, large := one("user-agent", "small"), one("cookie", strings.Repeat("c", 3100))
+	for range 2 {
+		c.send(t, small)
+	}
+	for range 3 {
+		if n, _ := c.send(t, large); n < 3100 {
+			t.Fatalf("the large field takes %d bytes", n)
 		}
-		return len(out.b)
+	}
+	if n, _ := c.send(t, small); n != 1 {
+		t.Errorf("the small field takes %d bytes, want 1", n)
+	}
+}
+
+// one is a list of one field.
+func one(name, value string) *field.List {
+	var l field.List
+	l.Add(name, value)
+	return &l
+}
+
+func TestTableSizes(t *testing.T) {
+	c := newCoder()
+	l := one("x-name", "value")
+	l.Add("authorization", "secret")
+	l.SetSensitive(1)
+	write := func() int {
+		n, got := c.send(t, l)
+		same(t, l, got)
+		return n
 	}
 	long := write()
 	write()
@@ -100,12 +152,12 @@ func TestTableSizes(t *testing.T) {
 	if short >= long {
 		t.Errorf("a repeated field takes %d bytes after %d", short, long)
 	}
-	enc.resize(1 << 20) // larger than we keep: no update is due
+	c.resize(1 << 20) // larger than we keep: no update is due
 	if n := write(); n != short {
 		t.Errorf("%d bytes, want %d", n, short)
 	}
-	enc.resize(0)
-	enc.resize(100)
+	c.resize(0)
+	c.resize(100)
 	if n := write(); n <= short {
 		t.Errorf("after the table was emptied: %d bytes", n)
 	}
@@ -117,33 +169,141 @@ func TestTableSizes(t *testing.T) {
 
 // A field enters the table when it comes again, not before.
 func TestOnlyRepeatedFieldsAreIndexed(t *testing.T) {
-	var out output
-	var enc encoder
-	enc.init(&out)
-	back := hpack.NewDecoder(defaultTableSize, nil)
+	c := newCoder()
+	l := one("x-name", "value")
 	sizes := make([]int, 0, 4)
 	for range 4 {
-		out.b = out.b[:0]
-		enc.field([]byte("x-name"), []byte("value"), false)
-		if got, err := back.DecodeFull(out.b); err != nil || len(got) != 1 || got[0].Value != "value" {
-			t.Fatalf("%v, %v", got, err)
-		}
-		sizes = append(sizes, len(out.b))
+		n, got := c.send(t, l)
+		same(t, l, got)
+		sizes = append(sizes, n)
 	}
 	if sizes[0] != sizes[1] || sizes[2] != 1 || sizes[3] != 1 {
 		t.Errorf("bytes written: %v, want a literal twice, then an index", sizes)
 	}
 	for i := range 10_000 { // none of these may push it out
-		out.b = out.b[:0]
-		enc.field([]byte("traceparent"), strconv.AppendInt(nil, int64(i), 10), false)
-		if _, err := back.DecodeFull(out.b); err != nil {
+		c.send(t, one("traceparent", strconv.Itoa(i)))
+	}
+	if n, _ := c.send(t, l); n != 1 {
+		t.Errorf("unique values evicted a repeated field: %d bytes", n)
+	}
+}
+
+// What a peer refers to by index is indexed towards the next one at once, and from
+// then on without a look at its bytes; what it spells out is spelled out.
+func TestIndexedStaysIndexed(t *testing.T) {
+	var dec decoder
+	dec.init(DefaultConfig())
+	var b bytes.Buffer
+	peer := hpack.NewEncoder(&b)
+	fields := []hpack.HeaderField{
+		{Name: ":method", Value: "GET"},
+		{Name: ":authority", Value: "stats"},
+		{Name: "x-tenant-id", Value: "a"},
+		{Name: "accept", Value: "*/*"},
+		{Name: "cookie", Value: "secret", Sensitive: true},
+	}
+	c := newCoder()
+	var sizes []int
+	for range 3 {
+		b.Reset()
+		for _, f := range fields {
+			if err := peer.WriteField(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var l field.List
+		if _, err := dec.decode(b.Bytes(), &l); err != nil {
 			t.Fatal(err)
 		}
+		n, got := c.send(t, &l)
+		same(t, &l, got)
+		sizes = append(sizes, n)
 	}
-	out.b = out.b[:0]
-	if enc.field([]byte("x-name"), []byte("value"), false); len(out.b) != 1 {
-		t.Errorf("unique values evicted a repeated field: %d bytes", len(out.b))
+	if cookie := 3 + len("secret"); min(sizes[0], sizes[1]) < 30 || sizes[2] != 4+cookie {
+		t.Errorf("bytes written: %v, want spelled out twice (entering the table), then 4 indices and %d", sizes, cookie)
 	}
+}
+
+// A value that changed on the way is not taken for the one that came.
+func TestChangedFieldsForgetTheirToken(t *testing.T) {
+	var dec decoder
+	dec.init(DefaultConfig())
+	var b bytes.Buffer
+	peer := hpack.NewEncoder(&b)
+	c := newCoder()
+	for i := range 4 {
+		b.Reset()
+		if err := peer.WriteField(hpack.HeaderField{Name: "x-a", Value: "1"}); err != nil {
+			t.Fatal(err)
+		}
+		var l field.List
+		if _, err := dec.decode(b.Bytes(), &l); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 1 {
+			l.Set("x-a", "2")
+		}
+		_, got := c.send(t, &l)
+		same(t, &l, got)
+	}
+}
+
+// No two names of the static table share a slot.
+func TestStaticIndex(t *testing.T) {
+	first := make(map[string]int)
+	for i, f := range staticTable {
+		if _, ok := first[f.name]; !ok {
+			first[f.name] = i + 1
+		}
+		if got := staticIndex([]byte(f.name)); int(got) != first[f.name] {
+			t.Errorf("%s: index %d, want %d", f.name, got, first[f.name])
+		}
+	}
+	for _, name := range []string{"", "x", "x-tenant-id", ":protocol", "pate"} {
+		if got := staticIndex([]byte(name)); got != noStatic {
+			t.Errorf("%q: index %d, want none", name, got)
+		}
+	}
+}
+
+// TestKinds holds kinds to what the checks without them say: a field has one only
+// where nothing is wrong with it and no rule singles it out.
+func TestKinds(t *testing.T) {
+	names := []string{":method", ":path", ":authority", ":scheme", ":status", ":protocol", ":other", "", "x-a", "X-A", "x a", "host"}
+	for n := range hopByName {
+		names = append(names, n)
+	}
+	for _, name := range names {
+		for _, value := range []string{"", "GET", "/a", "/a b", "http", "200", "a.test", "user@a", " a", "a\x00", "trailers", "1"} {
+			kind := judge(classOf([]byte(name)), []byte(value))
+			if kind == kindNone {
+				continue
+			}
+			var l field.List
+			l.Add(name, value)
+			length := int64(noLength)
+			switch kind {
+			case kindPlain:
+				if bad := checkField(&l, 0, &length); bad != "" || length != noLength || name == "host" || hopField([]byte(name), []byte(value)) {
+					t.Errorf("%q: %q is taken for plain: %s", name, value, bad)
+				}
+			case kindStatus:
+				if _, ok := parseStatus([]byte(value)); !ok {
+					t.Errorf("%q: %q passes", name, value)
+				}
+			default:
+				bit, bad := new(Conn).checkPseudo(name, []byte(value))
+				if bad != "" || bit != pseudoBits[kind] {
+					t.Errorf("%q: %q is of kind %d: %d, %s", name, value, kind, bit, bad)
+				}
+			}
+		}
+	}
+}
+
+// hopByName are the names with rules of their own.
+var hopByName = map[string]bool{
+	"connection": true, "proxy-connection": true, "keep-alive": true, "transfer-encoding": true, "upgrade": true, "te": true, "content-length": true,
 }
 
 // Every string x/net's encoder codes comes back, and every cut or flipped coding
@@ -201,5 +361,13 @@ func TestDecodeAfterTableShrinks(t *testing.T) {
 	e.SetMaxDynamicTableSize(100)
 	if err := write(); err == nil {
 		t.Error("a table larger than ours passed")
+	}
+}
+
+func BenchmarkHuffman(b *testing.B) {
+	coded := hpack.AppendHuffmanString(nil, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	dst := make([]byte, 0, 128)
+	for b.Loop() {
+		_, _ = appendHuffman(dst, coded)
 	}
 }

@@ -220,8 +220,8 @@ func TestEcho(t *testing.T) {
 			}
 		}
 		for _, c := range []*Conn{p.client, p.server} {
-			if c.Active() != 0 || len(c.streams) != 0 || c.open.first != nil || c.ready.first != nil || c.dead != nil {
-				t.Fatalf("left behind: %d active, %d streams", c.Active(), len(c.streams))
+			if c.Active() != 0 || c.streams.n != 0 || c.open.first != nil || c.ready.first != nil || c.dead != nil {
+				t.Fatalf("left behind: %d active, %d streams", c.Active(), c.streams.n)
 			}
 			if c.recvWindow+c.recvCredit != int64(c.cfg.ConnWindow) {
 				t.Fatalf("window %d and credit %d do not make %d", c.recvWindow, c.recvCredit, c.cfg.ConnWindow)

@@ -1,5 +1,7 @@
 package h2
 
+import "github.com/quadnine/quadnine/internal/bufpool"
+
 // room reports whether body data may move into the output.
 func (c *Conn) room() bool { return len(c.out.b)+c.backlog < c.cfg.OutputLimit }
 
@@ -19,11 +21,11 @@ func (c *Conn) writeData(s *Stream, p []byte, end bool) {
 		flags = flagEndStream
 		s.sentEnd = true
 	}
-	c.out.b = append(appendHeader(c.out.b, len(p), frameData, flags, s.id), p...)
+	c.out.b = append(appendHeader(bufpool.Grow(c.out.b, frameHeaderLen+len(p)), len(p), frameData, flags, s.id), p...)
 	s.sendWindow -= int64(len(p))
 	c.sendWindow -= int64(len(p))
 	c.stats.DataOut++
-	c.earned = min(c.earned+4, maxEarned) // a WINDOW_UPDATE or two, and a PING that measures
+	c.earnData()
 }
 
 // queue lets a stream that has body bytes and a window take its turn.
@@ -47,7 +49,7 @@ func (c *Conn) pump() {
 		c.writeData(s, s.buf[s.off:s.off+n], all && s.writeEnded && !s.trailing)
 		s.off += n
 		if all {
-			s.buf, s.off = s.buf[:0], 0
+			s.emptyBuf()
 			if s.trailing {
 				s.trailing, s.sentEnd = false, true
 				c.writeBlock(s.id, s.trailers, true)

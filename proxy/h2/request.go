@@ -7,8 +7,9 @@ import (
 )
 
 type request struct {
-	head   bool  // the method is HEAD
-	length int64 // content-length, or noLength
+	head    bool  // the method is HEAD
+	connect bool  // it is CONNECT
+	length  int64 // content-length, or noLength
 }
 
 // pseudo-header fields of a request, as bits of what was seen.
@@ -27,7 +28,13 @@ func (c *Conn) checkRequest(cut bool) (r request, head *field.List, bad string) 
 	head = &c.head
 	r.length = noLength
 	seen, host, regular := 0, -1, false
-	for i := range head.Len() {
+	spans := head.Spans()
+	for i := range spans {
+		kind := spans[i].Kind
+		if kind == kindPlain {
+			regular = true
+			continue
+		}
 		name := head.Name(i)
 		if len(name) == 0 || name[0] != ':' {
 			regular = true
@@ -45,7 +52,10 @@ func (c *Conn) checkRequest(cut bool) (r request, head *field.List, bad string) 
 		if regular {
 			return r, head, "a pseudo-header field follows a field"
 		}
-		bit, bad := c.checkPseudo(string(name), head.Value(i))
+		bit := pseudoBits[kind]
+		if bit == 0 {
+			bit, bad = c.checkPseudo(string(name), head.Value(i))
+		}
 		switch {
 		case bad != "":
 			return r, head, bad
@@ -54,9 +64,10 @@ func (c *Conn) checkRequest(cut bool) (r request, head *field.List, bad string) 
 		}
 		seen |= bit
 	}
-	r.head = string(head.Get(":method")) == "HEAD"
+	method := head.Get(":method")
+	r.head, r.connect = string(method) == "HEAD", string(method) == "CONNECT"
 	if !cut {
-		if bad = checkTarget(head, seen, host >= 0); bad != "" {
+		if bad = checkTarget(head, method, seen, host >= 0); bad != "" {
 			return r, head, bad
 		}
 	}
@@ -82,12 +93,12 @@ func (c *Conn) checkPseudo(name string, value []byte) (bit int, bad string) {
 		}
 		return pScheme, ""
 	case ":authority":
-		if !validAuthority(value) {
+		if !field.ValidAuthority(value) {
 			return 0, ":authority is not valid"
 		}
 		return pAuthority, ""
 	case ":path":
-		if !validPath(value) {
+		if !field.ValidPath(value) {
 			return 0, ":path is not valid"
 		}
 		return pPath, ""
@@ -101,8 +112,7 @@ func (c *Conn) checkPseudo(name string, value []byte) (bit int, bad string) {
 }
 
 // checkTarget judges the pseudo-header fields together.
-func checkTarget(head *field.List, seen int, host bool) string {
-	method, path := head.Get(":method"), head.Get(":path")
+func checkTarget(head *field.List, method []byte, seen int, host bool) string {
 	connect := string(method) == "CONNECT"
 	switch {
 	case seen&pMethod == 0:
@@ -111,6 +121,8 @@ func checkTarget(head *field.List, seen int, host bool) string {
 		return ":protocol without CONNECT"
 	case connect && seen&pAuthority == 0: // RFC 9113 section 8.5
 		return "CONNECT without :authority"
+	case connect && head.Has("content-length"): // RFC 9110 section 9.3.6
+		return "CONNECT with content-length"
 	case connect && seen&pProtocol == 0:
 		if seen&(pScheme|pPath) != 0 {
 			return "CONNECT with :scheme or :path"
@@ -120,7 +132,7 @@ func checkTarget(head *field.List, seen int, host bool) string {
 		return ":scheme is missing"
 	case seen&pPath == 0:
 		return ":path is missing"
-	case string(path) == "*" && string(method) != "OPTIONS":
+	case string(head.Get(":path")) == "*" && string(method) != "OPTIONS":
 		return ":path is * and the method is not OPTIONS"
 	case seen&pAuthority == 0 && !host:
 		return "neither :authority nor host"
@@ -132,7 +144,7 @@ func checkTarget(head *field.List, seen int, host bool) string {
 func (c *Conn) foldHost(host, seen int) (head *field.List, bad string) {
 	head = &c.head
 	value := head.Value(host)
-	if !validAuthority(value) {
+	if !field.ValidAuthority(value) {
 		return head, "host is not valid"
 	}
 	if seen&pAuthority != 0 {
@@ -172,33 +184,4 @@ func validScheme(p []byte) bool {
 		}
 	}
 	return len(p) > 0
-}
-
-// validAuthority: the characters of RFC 3986 section 3.2 without userinfo, which
-// RFC 9113 section 8.3.1 forbids; not empty.
-func validAuthority(p []byte) bool {
-	for _, b := range p {
-		switch {
-		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
-		default:
-			if bytes.IndexByte([]byte("-._~:[]%!$&'()*+,;="), b) < 0 {
-				return false
-			}
-		}
-	}
-	return len(p) > 0
-}
-
-// validPath: an absolute path or "*", with nothing that would end or split a
-// request line, and no fragment.
-func validPath(p []byte) bool {
-	if len(p) == 0 || p[0] != '/' && string(p) != "*" {
-		return false
-	}
-	for _, b := range p {
-		if b <= ' ' || b == 0x7f || b == '#' {
-			return false
-		}
-	}
-	return true
 }

@@ -4,6 +4,7 @@ import "github.com/quadnine/quadnine/proxy/field"
 
 type response struct {
 	interim bool
+	success bool  // 2xx
 	length  int64 // bytes of body that must come, or noLength
 }
 
@@ -11,7 +12,12 @@ type response struct {
 func (c *Conn) checkResponse(toHead bool) (r response, bad string) {
 	head := &c.head
 	length, regular, status := int64(noLength), false, 0
-	for i := range head.Len() {
+	spans := head.Spans()
+	for i := range spans {
+		if spans[i].Kind == kindPlain {
+			regular = true
+			continue
+		}
 		name := head.Name(i)
 		if len(name) == 0 || name[0] != ':' {
 			regular = true
@@ -41,9 +47,13 @@ func (c *Conn) checkResponse(toHead bool) (r response, bad string) {
 		return r, "101 is not used in HTTP/2" // RFC 9113 section 8.6
 	}
 	r.interim = status < 200
+	r.success = status/100 == 2
 	r.length = length
 	if bodiless(status) || toHead {
 		r.length = 0
+	}
+	if length != noLength && status != 304 && bodiless(status) { // RFC 9110 section 8.6
+		head.Del("content-length")
 	}
 	return r, ""
 }

@@ -105,6 +105,8 @@ func newScript(t *testing.T, role string, chunk int) *script {
 			cfg.ResetBurst = int64(n)
 		case "floods":
 			cfg.FloodBurst = int64(n)
+		case "empties":
+			cfg.MaxEmptyFrames = n
 		case "acks":
 			cfg.MaxPendingAcks = n
 		case "continuations":

@@ -3,6 +3,7 @@ package h2
 import (
 	"slices"
 
+	"github.com/quadnine/quadnine/internal/bufpool"
 	"github.com/quadnine/quadnine/proxy/field"
 )
 
@@ -51,8 +52,10 @@ func (c *Conn) writeRequest(s *Stream, head *field.List, end bool) {
 	}
 	s.id = c.nextID
 	c.nextID += 2
-	c.streams[s.id] = s
-	s.isHead = string(head.Get(":method")) == "HEAD"
+	c.streams.put(s)
+	method := head.Get(":method")
+	s.isHead = string(method) == "HEAD"
+	s.tunnels = string(method) == "CONNECT"
 	s.headDone = true
 	s.writeEnded = end
 	s.sentEnd = end
@@ -148,21 +151,39 @@ func (s *Stream) hold(p []byte) {
 		n := copy(s.buf, s.buf[s.off:])
 		s.buf, s.off = s.buf[:n], 0
 	}
-	s.buf = append(s.buf, p...)
+	s.buf = append(bufpool.Grow(s.buf, len(p)), p...)
+}
+
+// emptyBuf forgets what waits, and keeps the room for it if that is small.
+func (s *Stream) emptyBuf() {
+	if cap(s.buf) > maxKeptBuf {
+		bufpool.Free(s.buf)
+		s.buf = nil
+	}
+	s.buf, s.off = s.buf[:0], 0
 }
 
 // writeBlock sends a header list as HEADERS and, when it is long, CONTINUATION.
 func (c *Conn) writeBlock(id uint32, l *field.List, end bool) {
 	start := len(c.out.b)
-	c.out.b = appendHeader(c.out.b, 0, frameHeaders, 0, id)
-	named := l.Has(":authority")
-	for i := range l.Len() {
-		name := l.Name(i)
-		if name == nil || hopField(name, l.Value(i)) || named && string(name) == "host" {
-			continue
+	b := c.enc.begin(appendHeader(c.out.b, 0, frameHeaders, 0, id))
+	spans := l.Spans()
+	if l.MayHave(hopNames) {
+		named := l.Has(":authority")
+		for i := range spans {
+			name := l.Name(i)
+			if name != nil && !hopField(name, l.Value(i)) && (!named || string(name) != "host") {
+				b = c.enc.field(b, l, &spans[i])
+			}
 		}
-		c.enc.field(name, l.Value(i), l.Sensitive(i))
+	} else {
+		for i := range spans {
+			if s := &spans[i]; !s.Deleted {
+				b = c.enc.field(b, l, s)
+			}
+		}
 	}
+	c.out.b = b
 	block := c.out.b[start+frameHeaderLen:]
 	var rest []byte
 	if len(block) > sendFrame {

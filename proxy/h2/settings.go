@@ -34,7 +34,7 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) {
 	c.stats.Settings++
 	if f.IsAck() {
 		if c.settingsAcked {
-			c.flood()
+			c.flood(FloodSettings)
 			return
 		}
 		c.settingsAcked = true
@@ -46,7 +46,7 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) {
 		}
 		return
 	}
-	if c.flood(); c.err != nil {
+	if c.flood(FloodSettings); c.err != nil {
 		return
 	}
 	first := !c.gotSettings
@@ -70,6 +70,11 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) {
 			if !c.server && s.Val != 0 { // RFC 9113 section 6.5.2
 				return http2.ConnectionError(http2.ErrCodeProtocol)
 			}
+		case http2.SettingEnableConnectProtocol:
+			if c.peerConnects && s.Val == 0 { // RFC 8441 section 3
+				return http2.ConnectionError(http2.ErrCodeProtocol)
+			}
+			c.peerConnects = s.Val == 1
 		}
 		return nil
 	})

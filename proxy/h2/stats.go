@@ -23,5 +23,8 @@ type Stats struct {
 	LastMalformed string // why the last malformed message was refused
 }
 
+// Malformed returns how many messages were refused for breaking RFC 9113 section 8.
+func (c *Conn) Malformed() uint64 { return c.stats.Malformed }
+
 // Stats returns the counters.
 func (c *Conn) Stats() Stats { return c.stats }

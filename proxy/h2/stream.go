@@ -14,6 +14,7 @@ type Stream struct {
 	next  *Stream // in Conn.free or Conn.dead
 
 	isHead   bool // the method is HEAD
+	tunnels  bool // the method is CONNECT, and the response, if there is one, a success
 	noBody   bool // server role: the response cannot have a body
 	released bool
 	closed   bool // gone from the connection; only unused may still matter
@@ -102,14 +103,14 @@ func (c *Conn) newStream() *Stream {
 	} else {
 		c.free = s.next
 	}
-	*s = Stream{
-		conn: c, buf: s.buf[:0], trailers: s.trailers,
-		recvWindow: c.recvInit, sendWindow: c.peerWindow, bodyLeft: noLength,
-	}
+	buf, trailers := s.buf[:0], s.trailers
+	*s = Stream{}
+	s.conn, s.buf, s.trailers = c, buf, trailers
+	s.recvWindow, s.sendWindow, s.bodyLeft = c.recvInit, c.peerWindow, noLength
 	c.open.push(s)
 	c.active++
 	c.stats.Streams++
-	c.earned = min(c.earned+2, maxEarned)
+	c.earnStream()
 	return s
 }
 
@@ -176,16 +177,22 @@ func (c *Conn) shut(s *Stream, how ending) {
 	c.open.remove(s)
 	c.ready.remove(s)
 	if s.id != 0 {
-		delete(c.streams, s.id)
+		c.streams.remove(s.id)
 		if c.server {
+			if how == endClean {
+				c.completed()
+			}
 			c.closed.add(s.id, how)
 		}
 	}
 	if c.body.stream == s {
 		c.body.stream = nil
 	}
+	if how == endReset {
+		c.expectStrays()
+	}
 	if how != endClean {
-		s.buf, s.off = s.buf[:0], 0
+		s.emptyBuf()
 		if c.server {
 			c.credit(s.unused)
 		}
@@ -199,9 +206,6 @@ func (c *Conn) shut(s *Stream, how ending) {
 // retire keeps a closed and released Stream for another use. It is not used
 // again before the engine is at rest: callers up the stack may still look at it.
 func (c *Conn) retire(s *Stream) {
-	if cap(s.buf) > maxKeptBuf {
-		s.buf = nil
-	}
 	s.next = c.dead
 	c.dead = s
 }
@@ -256,12 +260,13 @@ func (c *Conn) rejectStream(id uint32, code ErrCode) {
 	c.stats.ResetsOut++
 	c.out.b = appendRSTStream(c.out.b, id, code)
 	c.closed.add(id, endReset)
+	c.expectStrays()
 }
 
 // priorityError is a stream error of PRIORITY, which may name any stream: an idle
 // one cannot be reset.
 func (c *Conn) priorityError(id uint32, code ErrCode, reason string) {
-	switch s := c.streams[id]; {
+	switch s := c.streams.get(id); {
 	case s != nil:
 		c.streamError(s, code, reason)
 	case c.idle(id):

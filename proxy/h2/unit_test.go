@@ -149,6 +149,35 @@ func TestReading(t *testing.T) {
 	}
 }
 
+// A header block that CONTINUATION ends is progress: what has begun after it has
+// all of its own time.
+func TestWatchSeesBlocksEnd(t *testing.T) {
+	h := &exchanger{}
+	p := &pair{client: NewClient(DefaultConfig(), h), server: NewServer(DefaultConfig(), h), chunk: whole}
+	p.move(t)
+	if _, pending := p.server.Watch(); pending {
+		t.Error("something is on its way on a quiet connection")
+	}
+	feed := func(b ...byte) (mark uint64) {
+		t.Helper()
+		if err := p.server.Feed(0, b); err != nil {
+			t.Fatal(err)
+		}
+		mark, pending := p.server.Watch()
+		if !pending {
+			t.Error("nothing is on its way")
+		}
+		return mark
+	}
+	began := feed(0, 0, 1, byte(frameHeaders), 0, 0, 0, 0, 1, 0x82)
+	if goesOn := feed(0, 0, 1, byte(frameContinuation), 0, 0, 0, 0, 1, 0x84); goesOn != began {
+		t.Error("CONTINUATION in the middle of a block is progress")
+	}
+	if ended := feed(0, 0, 1, byte(frameContinuation), flagEndHeaders, 0, 0, 0, 1, 0x86, 0, 0, 8); ended == began {
+		t.Error("the end of a block is no progress")
+	}
+}
+
 // TestProgress: what the driver's timers look at.
 func TestProgress(t *testing.T) {
 	h := &exchanger{}

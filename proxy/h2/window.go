@@ -48,7 +48,7 @@ func (c *Conn) onWindowUpdate(h frameHeader, p []byte) {
 		return
 	}
 	n := int64(be31(p))
-	if c.answered(); c.err != nil {
+	if c.chargeUpdate(); c.err != nil {
 		return
 	}
 	if h.stream == 0 {
@@ -62,7 +62,7 @@ func (c *Conn) onWindowUpdate(h frameHeader, p []byte) {
 		}
 		return
 	}
-	s := c.streams[h.stream]
+	s := c.streams.get(h.stream)
 	switch {
 	case s == nil && c.idle(h.stream):
 		c.fail(ProtocolError, "WINDOW_UPDATE on an idle stream")

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -43,9 +42,6 @@ type Owner interface {
 // stops in the middle is aborted after one to two times WriteStall.
 const WriteStall = 30 * time.Second
 
-// writeStep is how much is written at a time where partial writes cannot be seen.
-const writeStep = 4 << 10
-
 // lingerFor is how long a connection that was refused stays half-open so that
 // the peer, which may still be sending, can read why.
 const lingerFor = time.Second
@@ -55,37 +51,22 @@ var ErrStalled = errors.New("peer takes no output")
 
 // Conn is a transport connection on a shard.
 type Conn struct {
-	shard  *Shard
-	nc     net.Conn
-	raw    syscall.RawConn // nil when nc is not a socket
-	engine Engine
-	owner  Owner
+	shard   *Shard
+	nc      net.Conn
+	engine  Engine
+	owner   Owner
+	carrier transport // nil before Attach
 
-	// The reader fills these, posts arrived, and waits for resume.
-	buf     *readBuffer
-	n       int
-	readErr error
-	arrived Mail
-	resume  chan struct{}
-	readFn  func(fd uintptr) bool
-	paused  bool // the reader waits for the engine to want more
-
-	// The loop tries to write; what is left goes to a writer goroutine.
-	pending  []byte // owned by the writer goroutine while writing is set
-	writing  bool
-	writeErr error
-	taken    atomic.Int64 // bytes that writer goroutines have got rid of
-	seen     int64        // taken, when the stall timer was armed
-	written  Mail
-	writeFn  func(fd uintptr) bool
-	tryN     int
-	tryErr   error
-	spare    []byte
-	stall    Timer
+	out     []byte       // what is being written, while writing is set
+	writing bool         // the kernel has not taken all of it
+	taken   atomic.Int64 // bytes of it that the kernel took later on
+	seen    int64        // taken, when the stall timer was armed
+	spare   []byte
+	stall   Timer
 
 	nextDirty *Conn
 	isDirty   bool
-	attached  bool
+	paused    bool // nothing is read until the engine wants more
 	lingering bool
 	closed    bool
 	cause     error
@@ -93,40 +74,20 @@ type Conn struct {
 
 // NewConn wraps nc for s. Nothing is read before Attach.
 func NewConn(s *Shard, nc net.Conn) *Conn {
-	c := &Conn{shard: s, nc: nc, resume: make(chan struct{}, 1)}
-	c.arrived.To = arrival{c}
-	c.written.To = departure{c}
+	c := &Conn{shard: s, nc: nc}
 	c.stall.To = c
-	if sc, ok := nc.(syscall.Conn); ok && canTry {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw = raw
-		}
-	}
-	c.readFn = func(fd uintptr) bool {
-		buf := readBuffers.Get().(*readBuffer)
-		n, again, err := tryRead(fd, buf[:])
-		if again || n == 0 {
-			readBuffers.Put(buf)
-			c.n, c.readErr = 0, err
-			return !again
-		}
-		c.buf, c.n, c.readErr = buf, n, err
-		return true
-	}
-	c.writeFn = func(fd uintptr) bool {
-		c.tryN, c.tryErr = tryWrite(fd, c.pending)
-		return true
-	}
 	return c
 }
 
 // Attach gives c to its shard with the engine that speaks on it. Call it on the
-// shard's goroutine.
+// shard's goroutine. From here on nc itself must not be read, written or closed
+// by anybody else: the driver may have closed it and kept the socket.
 func (c *Conn) Attach(e Engine, o Owner) {
-	c.engine, c.owner, c.attached = e, o, true
+	c.engine, c.owner = e, o
+	c.carrier = c.carry()
 	c.shard.conns[c] = struct{}{}
 	c.shard.load.Add(1)
-	go c.readLoop()
+	c.carrier.start()
 	c.Dirty()
 }
 
@@ -137,7 +98,8 @@ func (c *Conn) SetEngine(e Engine) { c.engine = e }
 // Shard returns the loop that owns c.
 func (c *Conn) Shard() *Shard { return c.shard }
 
-// NetConn returns the transport, for its addresses.
+// NetConn returns what NewConn was given, for its addresses: once c is attached
+// it may be closed while c is open.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // Dirty has c flushed at the end of this wake-up.
@@ -148,65 +110,32 @@ func (c *Conn) Dirty() {
 	}
 }
 
-func (c *Conn) readLoop() {
-	for {
-		c.read()
-		failed := c.readErr != nil
-		c.shard.Post(&c.arrived)
-		if failed {
-			return
-		}
-		if _, ok := <-c.resume; !ok {
-			return
-		}
-	}
-}
-
-func (c *Conn) read() {
-	if c.raw != nil {
-		if err := c.raw.Read(c.readFn); err != nil {
-			c.n, c.readErr = 0, err
-		}
-		return
-	}
-	buf := readBuffers.Get().(*readBuffer)
-	c.n, c.readErr = c.nc.Read(buf[:])
-	if c.n == 0 {
-		readBuffers.Put(buf)
-		return
-	}
-	c.buf = buf
-}
-
-type arrival struct{ c *Conn }
-
-// Receive takes what the reader read.
-func (a arrival) Receive(*Mail) {
-	c := a.c
-	buf, n, err := c.buf, c.n, c.readErr
-	c.buf = nil
-	if n > 0 {
-		if !c.closed && !c.lingering && c.cause == nil { // a cause is final: the rest is only thrown away
-			c.Dirty()
-			if ferr := c.engine.Feed(c.shard.now, buf[:n]); ferr != nil && c.cause == nil {
-				c.cause = ferr
-			}
-		}
-		readBuffers.Put(buf)
-	}
+// received takes what the carrier read, and reports whether it should read on.
+// err is why there will be no more.
+func (c *Conn) received(p []byte, err error) bool {
 	if c.closed {
-		return
+		return false
+	}
+	if len(p) > 0 && !c.lingering && c.cause == nil { // a cause is final: the rest is only thrown away
+		c.Dirty()
+		if ferr := c.engine.Feed(c.shard.now, p); ferr != nil && c.cause == nil {
+			c.cause = ferr
+		}
 	}
 	switch {
+	case c.closed:
+		return false
 	case err != nil && c.lingering:
 		c.close(c.cause)
+		return false
 	case err != nil:
 		c.ended(err)
+		return false
 	case c.lingering || c.engine.Reading():
-		c.resume <- struct{}{}
-	default:
-		c.paused = true
+		return true
 	}
+	c.paused = true
+	return false
 }
 
 // ended handles the end of input: the engine may still have output to write
@@ -237,7 +166,7 @@ func (c *Conn) flush() {
 	}
 	if c.paused && c.engine.Reading() {
 		c.paused = false
-		c.resume <- struct{}{}
+		c.carrier.resume()
 	}
 	if !c.writing && (c.cause != nil || c.engine.Closing()) {
 		c.finish()
@@ -258,7 +187,7 @@ func (c *Conn) Expire(_ *Timer, now int64) {
 		c.shard.Arm(&c.stall, now+int64(WriteStall))
 		return
 	}
-	c.abort()
+	c.carrier.reset()
 	c.close(ErrStalled)
 }
 
@@ -266,27 +195,20 @@ func (c *Conn) Expire(_ *Timer, now int64) {
 // chance to read it: closing at once would answer its bytes with a reset.
 func (c *Conn) finish() {
 	if a, ok := c.engine.(aborter); ok && a.Aborted() {
-		c.abort()
+		c.carrier.reset()
 		c.close(c.cause)
 		return
 	}
-	hc, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok || hc.CloseWrite() != nil {
+	if !c.carrier.closeWrite() {
 		c.close(c.cause)
 		return
 	}
 	c.lingering = true
 	if c.paused {
 		c.paused = false
-		c.resume <- struct{}{}
+		c.carrier.resume()
 	}
 	c.shard.Arm(&c.stall, c.shard.now+int64(lingerFor))
-}
-
-func (c *Conn) abort() {
-	if tc, ok := c.nc.(*net.TCPConn); ok {
-		_ = tc.SetLinger(0) // best effort: the peer sees an end in any case
-	}
 }
 
 // Close drops the connection now, without flushing.
@@ -298,8 +220,7 @@ func (c *Conn) close(err error) {
 	}
 	c.closed = true
 	c.shard.Stop(&c.stall)
-	_ = c.nc.Close() // nothing is left to do about a failed close
-	close(c.resume)
+	c.carrier.close()
 	delete(c.shard.conns, c)
 	c.shard.ended = true
 	c.shard.load.Add(-1)

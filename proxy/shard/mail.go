@@ -19,8 +19,9 @@ type Mail struct {
 // stack by CAS; the consumer takes the whole stack and reverses it, so there is
 // no ABA problem and the order of each producer is kept.
 type mailbox struct {
-	top  atomic.Pointer[Mail]
-	wake chan struct{} // capacity 1: a token means "look again"
+	top    atomic.Pointer[Mail]
+	wake   chan struct{}          // capacity 1: a token means "look again"
+	ringer atomic.Pointer[poller] // what the loop sleeps in instead, once it has one
 }
 
 func (b *mailbox) post(m *Mail) {
@@ -29,13 +30,23 @@ func (b *mailbox) post(m *Mail) {
 		m.next = old
 		if b.top.CompareAndSwap(old, m) {
 			if old == nil { // whoever fills an empty box rings
-				select {
-				case b.wake <- struct{}{}:
-				default:
-				}
+				b.ring()
 			}
 			return
 		}
+	}
+}
+
+// ring has the loop look. One that has just got its poller looks once more
+// before it sleeps in it, so a token that comes too late for it is not missed.
+func (b *mailbox) ring() {
+	if p := b.ringer.Load(); p != nil {
+		p.ring()
+		return
+	}
+	select {
+	case b.wake <- struct{}{}:
+	default:
 	}
 }
 

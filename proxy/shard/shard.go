@@ -9,6 +9,8 @@ import (
 type Shard struct {
 	ID int
 
+	driver Driver
+	poller *poller // nil until a socket needs it
 	box    mailbox
 	wheel  wheel
 	origin time.Time
@@ -36,6 +38,10 @@ func New(id int, origin time.Time) *Shard {
 	s.wheel.now = s.now / tick
 	return s
 }
+
+// SetDriver chooses how s waits for its sockets; Auto when it is not called.
+// Call it before Run.
+func (s *Shard) SetDriver(d Driver) { s.driver = d }
 
 // Now returns the time of this wake-up in ns since the origin.
 func (s *Shard) Now() int64 { return s.now }
@@ -76,27 +82,10 @@ func (st stopper) Receive(*Mail) { st.s.stopping = true }
 // Run is the event loop. It returns after Shutdown.
 func (s *Shard) Run() {
 	defer close(s.done)
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	armedFor := int64(-1)
+	nap := napper{timer: time.NewTimer(time.Hour), armedFor: -1}
+	defer nap.timer.Stop()
 	for {
-		mail := s.box.take()
-		if mail == nil {
-			if due, ok := s.wheel.deadline(); !ok {
-				<-s.box.wake
-			} else {
-				if due != armedFor {
-					timer.Reset(time.Duration(due - int64(time.Since(s.origin))))
-					armedFor = due
-				}
-				select {
-				case <-s.box.wake:
-				case <-timer.C:
-					armedFor = -1
-				}
-			}
-			mail = s.box.take()
-		}
+		mail := s.wait(&nap)
 		s.now = int64(time.Since(s.origin))
 		s.wheel.advance(s.now)
 		for mail != nil {
@@ -105,13 +94,59 @@ func (s *Shard) Run() {
 			mail.To.Receive(mail)
 			mail = next
 		}
+		if s.poller != nil {
+			s.poller.deliver()
+		}
 		s.settle()
 		if s.stopping {
 			for c := range s.conns {
 				c.Close()
 			}
+			if s.poller != nil {
+				s.poller.close()
+			}
 			return
 		}
+	}
+}
+
+// wait sleeps until there is mail, a socket is ready or a timer is due, and
+// returns the mail.
+func (s *Shard) wait(nap *napper) *Mail {
+	mail := s.box.take()
+	due, timed := s.wheel.deadline()
+	switch {
+	case s.poller != nil:
+		s.poller.wait(s, mail, due, timed)
+	case mail == nil:
+		nap.sleep(s, due, timed)
+	}
+	if mail == nil {
+		mail = s.box.take()
+	}
+	return mail
+}
+
+// napper is how a loop sleeps that has no sockets of its own.
+type napper struct {
+	timer    *time.Timer
+	armedFor int64
+}
+
+// sleep waits for mail or until due.
+func (n *napper) sleep(s *Shard, due int64, timed bool) {
+	if !timed {
+		<-s.box.wake
+		return
+	}
+	if due != n.armedFor {
+		n.timer.Reset(time.Duration(due - int64(time.Since(s.origin))))
+		n.armedFor = due
+	}
+	select {
+	case <-s.box.wake:
+	case <-n.timer.C:
+		n.armedFor = -1
 	}
 }
 

@@ -93,7 +93,13 @@ type hub struct {
 // start runs a shard until the end of the test.
 func start(t *testing.T) *hub {
 	t.Helper()
+	return startWith(t, Auto)
+}
+
+func startWith(t *testing.T, d Driver) *hub {
+	t.Helper()
 	h := &hub{Shard: New(0, time.Now())}
+	h.SetDriver(d)
 	h.BeforeFlush(func() { h.wakes++ })
 	go h.Run()
 	t.Cleanup(func() {
@@ -125,6 +131,14 @@ func (h *hub) do(f func()) {
 	e.To = e
 	h.Post(&e.Mail)
 	<-e.done
+}
+
+// until asks on the shard, turn after turn, until ok says yes: what it waits for
+// is the kernel's to bring.
+func (h *hub) until(ok func() bool) {
+	for done := false; !done; {
+		h.do(func() { done = ok() })
+	}
 }
 
 // attach gives nc to the shard with e as its engine.

@@ -10,6 +10,6 @@ const canTry = false
 
 var errNoTry = errors.New("non-blocking I/O is not available")
 
-func tryRead(uintptr, []byte) (int, bool, error) { return 0, false, errNoTry }
+func tryRead(int, []byte) (int, bool, error) { return 0, false, errNoTry }
 
-func tryWrite(uintptr, []byte) (int, error) { return 0, errNoTry }
+func tryWrite(int, []byte) (int, error) { return 0, errNoTry }

@@ -12,9 +12,9 @@ import (
 const canTry = true
 
 // tryRead reads without blocking; again means there is nothing to read yet.
-func tryRead(fd uintptr, p []byte) (n int, again bool, err error) {
+func tryRead(fd int, p []byte) (n int, again bool, err error) {
 	for {
-		n, err = syscall.Read(int(fd), p)
+		n, err = syscall.Read(fd, p)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
@@ -30,9 +30,9 @@ func tryRead(fd uintptr, p []byte) (n int, again bool, err error) {
 }
 
 // tryWrite writes what the kernel takes without blocking.
-func tryWrite(fd uintptr, p []byte) (n int, err error) {
+func tryWrite(fd int, p []byte) (n int, err error) {
 	for {
-		n, err = syscall.Write(int(fd), p)
+		n, err = syscall.Write(fd, p)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue

@@ -9,7 +9,8 @@ import (
 )
 
 // The cluster breaker opens after this many failed dials or lost connections with
-// nothing good between them, and at least one for each endpoint. It opens for a
+// nothing good between them, and at least one for each endpoint; while the last
+// dial of one of them went well, failed dials of others do not count. It opens for a
 // second: a dial to a dead local app fails in microseconds, so asking again is
 // cheap. Where a management server configures the cluster it is there only to
 // spare the dials of a storm, and a request that it refuses could have been
@@ -122,8 +123,30 @@ func (c *Cluster) Available(now int64) bool {
 	return circuitbreaker.State(c.state.Load()) != circuitbreaker.OpenState || now >= c.openTil.Load()
 }
 
-func (c *Cluster) dialed()     { c.breaker.Load().RecordSuccess() }
-func (c *Cluster) dialFailed() { c.breaker.Load().RecordFailure() }
+func (c *Cluster) dialed() { c.breaker.Load().RecordSuccess() }
+
+// dialFailed records a failed dial, whose endpoint knows of it already. While
+// another one's last dial went well the cluster is well too: opening would take
+// that one away from everybody.
+func (c *Cluster) dialFailed() {
+	switch {
+	case !c.well():
+		c.breaker.Load().RecordFailure()
+	case circuitbreaker.State(c.state.Load()) != circuitbreaker.ClosedState:
+		c.breaker.Load().RecordSuccess() // the dial had the probe's permit
+	}
+}
+
+// well reports whether there is an endpoint to be asked whose last dial did not
+// fail.
+func (c *Cluster) well() bool {
+	for _, e := range c.set.Load().all {
+		if e.failures.Load() == 0 && e.Info().Health != snapshot.Unhealthy {
+			return true
+		}
+	}
+	return false
+}
 
 // RecordBatch records what one flush saw: whether exchanges got a response, and
 // whether some lost their connection. Each counts once per flush: one connection

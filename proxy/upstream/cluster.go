@@ -16,6 +16,7 @@ type Cluster struct {
 
 	set     atomic.Pointer[set]
 	usage   [2]usage // by priority
+	retries retries
 	next    atomic.Uint32
 	retired atomic.Bool // no longer configured
 	now     func() int64

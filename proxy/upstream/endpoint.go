@@ -23,6 +23,7 @@ type Endpoint struct {
 	info     atomic.Pointer[Info]
 	gone     atomic.Bool   // no longer one of its cluster's
 	learned  atomic.Uint32 // snapshot.Protocol; Auto until a probe has answered
+	extends  atomic.Bool   // the latest HTTP/2 connection's SETTINGS offered extended CONNECT
 	active   atomic.Int64  // exchanges
 	conns    atomic.Int64
 	failures atomic.Int64 // dials failed in a row
@@ -65,6 +66,22 @@ func (e *Endpoint) Protocol() snapshot.Protocol {
 		return e.forced
 	}
 	return snapshot.Protocol(e.learned.Load())
+}
+
+// takesExtendedConnect reports whether a request for another protocol, of a caller
+// that speaks p, goes to the endpoint over HTTP/2. Where HTTP/2 was only found by a
+// probe, HTTP/1.1 is the better bet until the endpoint has offered it.
+func (e *Endpoint) takesExtendedConnect(p snapshot.Protocol) bool {
+	switch e.forced {
+	case snapshot.H1:
+		return false
+	case snapshot.Downstream:
+		return p != snapshot.H1
+	case snapshot.Auto:
+		return e.Protocol() == snapshot.H2C && e.extends.Load()
+	default:
+		return true
+	}
 }
 
 // learn remembers what a probe found; Auto forgets.

@@ -2,13 +2,13 @@ package upstream
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 
 	"github.com/quadnine/quadnine/proxy/field"
 	"github.com/quadnine/quadnine/proxy/h1"
 	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/proxy/tlsconn"
 	"github.com/quadnine/quadnine/snapshot"
 )
 
@@ -20,16 +20,17 @@ type h1Conn struct {
 	conn     *shard.Conn
 	local    *netip.AddrPort
 	engine   *h1.Conn
-	opened   uint32      // exchanges
-	timer    shard.Timer // idle
+	tls      *tlsconn.Engine // nil: plain text
+	opened   uint32          // exchanges
+	timer    shard.Timer     // idle
 }
 
-func newH1Conn(h *host, nc net.Conn, s *snapshot.ClusterSettings) *h1Conn {
-	c := &h1Conn{host: h, settings: s, conn: shard.NewConn(h.pool.shard, nc), local: localOf(nc)}
+func newH1Conn(h *host, l link, s *snapshot.ClusterSettings) *h1Conn {
+	c := &h1Conn{host: h, settings: s, conn: shard.NewConn(h.pool.shard, l.nc), local: localOf(l.nc)}
 	c.timer.To = c
 	c.engine = h1.NewClient(h.pool.h1Config(s), c)
 	h.h1Conns++
-	c.conn.Attach(c.engine, c)
+	c.tls = l.attach(c.conn, c.engine, c)
 	c.OnIdle(c.engine)
 	return c
 }
@@ -66,6 +67,9 @@ func (c *h1Conn) Expire(*shard.Timer, int64) { c.retire() }
 func (c *h1Conn) retire() {
 	c.host.pool.shard.Stop(&c.timer)
 	c.forget()
+	if c.tls != nil {
+		c.tls.End()
+	}
 	c.conn.Fail(errClosed)
 }
 
@@ -103,6 +107,7 @@ func (c *h1Conn) OnReset(s *h1.Stream, err error) {
 // HTTP/1.1 the endpoint is probed anew: another program listens there now.
 func (c *h1Conn) OnClosed(_ *shard.Conn, err error) {
 	c.host.pool.shard.Stop(&c.timer)
+	c.host.pool.cut(err)
 	c.forget()
 	c.host.h1Conns--
 	if _, ok := errors.AsType[*h1.Error](err); ok {

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -27,14 +26,14 @@ type h2Conn struct {
 	timer    shard.Timer
 }
 
-func newH2Conn(h *host, nc net.Conn, s *snapshot.ClusterSettings) *h2Conn {
-	c := &h2Conn{host: h, settings: s, conn: shard.NewConn(h.pool.shard, nc), local: localOf(nc)}
+func newH2Conn(h *host, l link, s *snapshot.ClusterSettings) *h2Conn {
+	c := &h2Conn{host: h, settings: s, conn: shard.NewConn(h.pool.shard, l.nc), local: localOf(l.nc)}
 	c.timer.To = c
 	c.probing = h.protocol() == snapshot.Auto
 	c.engine = h2.NewClient(h.pool.h2Config(s), c)
 	h.h2 = append(h.h2, c)
-	c.conn.Attach(c.engine, c)
-	if c.probing {
+	l.attach(c.conn, c.engine, c)
+	if c.probing || h.key.tunnels {
 		h.pool.shard.Arm(&c.timer, h.pool.shard.Now()+int64(connectTimeout(s)))
 	} else {
 		h.serve()
@@ -45,7 +44,7 @@ func newH2Conn(h *host, nc net.Conn, s *snapshot.ClusterSettings) *h2Conn {
 
 // hasRoom reports whether the connection can carry one more stream.
 func (c *h2Conn) hasRoom() bool {
-	return !c.probing && c.engine.CanOpen() && (c.settings.MaxStreams == 0 || c.engine.Active() < int(c.settings.MaxStreams))
+	return !c.probing && (!c.host.key.tunnels || c.engine.TakesExtendedConnect()) && c.engine.CanOpen() && (c.settings.MaxStreams == 0 || c.engine.Active() < int(c.settings.MaxStreams))
 }
 
 // open returns a stream for r, or nil when the connection can carry no more.
@@ -111,6 +110,12 @@ func (c *h2Conn) Expire(_ *shard.Timer, now int64) {
 		c.conn.Fail(h2.ErrNotHTTP2)
 		return
 	}
+	if c.host.key.tunnels && !c.engine.SettingsReceived() {
+		c.host.refuse(ErrNoUpgrade)
+		c.drop()
+		c.conn.Fail(h2.ErrNotHTTP2)
+		return
+	}
 	if c.engine.Active() > 0 {
 		return // rest follows
 	}
@@ -144,6 +149,10 @@ func (c *h2Conn) OnSettings(*h2.Conn) {
 		c.probing = false
 		c.host.pool.shard.Stop(&c.timer)
 		c.host.endpoint.learn(snapshot.H2C)
+	}
+	c.host.endpoint.extends.Store(c.engine.TakesExtendedConnect())
+	if c.host.key.tunnels {
+		c.host.pool.shard.Stop(&c.timer)
 	}
 	c.host.serve()
 	c.rest()
@@ -186,6 +195,7 @@ func (c *h2Conn) OnReset(s *h2.Stream, err error) {
 // it was probed means HTTP/1.1: such servers refuse the preface in many ways.
 func (c *h2Conn) OnClosed(_ *shard.Conn, err error) {
 	c.host.pool.shard.Stop(&c.timer)
+	c.host.pool.cut(err)
 	switch {
 	case c.probing:
 		c.fellBack()

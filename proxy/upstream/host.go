@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"net"
 	"slices"
 
 	"github.com/quadnine/quadnine/proxy/shard"
@@ -89,6 +88,9 @@ func (h *host) end(*Request) {
 func (h *host) ready(r *Request) (Stream, error) {
 	for _, c := range h.h2 {
 		if !c.hasRoom() {
+			if h.key.tunnels && c.engine.SettingsReceived() && !c.engine.TakesExtendedConnect() {
+				return nil, ErrNoUpgrade
+			}
 			continue
 		}
 		if !h.begin(r) {
@@ -133,7 +135,7 @@ func (h *host) grow() error {
 		if h.dialing >= h.waiters {
 			return nil // one is on its way for each
 		}
-	case slices.ContainsFunc(h.h2, func(c *h2Conn) bool { return c.probing }):
+	case slices.ContainsFunc(h.h2, func(c *h2Conn) bool { return c.probing || h.key.tunnels && !c.engine.SettingsReceived() }):
 		return nil
 	case h.dialing > 0 && (s.MaxStreams == 0 || h.dialing*int(s.MaxStreams) >= h.waiters || h.protocol() == snapshot.Auto):
 		return nil // the connection on its way carries many
@@ -157,7 +159,7 @@ func (h *host) startDial(s *snapshot.ClusterSettings) error {
 		return ErrOpen
 	}
 	h.dialing++
-	d := &dialing{host: h, settings: s}
+	d := &dialing{host: h, settings: s, want: h.wanted()}
 	d.done.To = d
 	go d.run()
 	return nil
@@ -167,13 +169,14 @@ func (h *host) startDial(s *snapshot.ClusterSettings) error {
 type dialing struct {
 	host     *host
 	settings *snapshot.ClusterSettings
-	conn     net.Conn
+	want     snapshot.Protocol
+	link     link
 	err      error
 	done     shard.Mail
 }
 
 func (d *dialing) run() {
-	d.conn, d.err = d.host.pool.connect(d.host.endpoint, d.settings)
+	d.link, d.err = d.host.pool.connect(d.host.endpoint, d.settings, d.want)
 	d.host.pool.shard.Post(&d.done)
 }
 
@@ -191,16 +194,23 @@ func (d *dialing) Receive(*shard.Mail) {
 	h.endpoint.dialed()
 	h.pool.events.Connected()
 	h.endpoint.conns.Add(1)
-	if h.protocol() == snapshot.H1 {
-		newH1Conn(h, d.conn, d.settings)
+	protocol := h.protocol()
+	if d.link.tls != nil {
+		protocol = d.link.speaks
+		if d.want == snapshot.Auto {
+			h.endpoint.learn(protocol)
+		}
+	}
+	if protocol == snapshot.H1 {
+		newH1Conn(h, d.link, d.settings)
 	} else {
-		newH2Conn(h, d.conn, d.settings)
+		newH2Conn(h, d.link, d.settings)
 	}
 }
 
 func (h *host) dialFailed(err error) {
-	h.cluster.dialFailed()
 	h.endpoint.dialFailed(h.pool.shard.Now(), err)
+	h.cluster.dialFailed()
 	h.pool.events.DialFailed()
 	if h.alone() {
 		h.refuse(&DialError{h.endpoint.Address, err})
@@ -274,7 +284,7 @@ func (h *host) drain(gone bool) {
 		h.dequeue(r)
 		r.release()
 		r.forget()
-		r.Receiver.OnUnavailable(errMoved)
+		r.Receiver.OnUnavailable(ErrMoved)
 	}
 	for _, c := range slices.Clone(h.h2) {
 		c.rest()

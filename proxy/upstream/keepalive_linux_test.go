@@ -23,7 +23,7 @@ func TestKeepAliveReachesTheKernel(t *testing.T) {
 	options := func(k snapshot.KeepAlive) (got [3]int) {
 		c := managed()
 		c.KeepAlive = k
-		nc, err := p.connect(&Endpoint{Address: ln.Addr().String()}, c.ClusterSettings)
+		nc, err := p.open(t.Context(), &Endpoint{Address: ln.Addr().String()}, c.ClusterSettings)
 		if err != nil {
 			t.Fatal(err)
 		}

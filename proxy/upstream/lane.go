@@ -15,7 +15,9 @@ type lane struct {
 	set       *set       // what schedules is for
 	schedules []schedule // by group
 	hosts     map[hostKey]*host
-	latest    *host // of hosts, likewise
+	latest    *host  // of hosts, likewise
+	opened    uint64 // requests that the cluster has not been told of
+	second    int64  // when it was told last
 }
 
 // hostKey tells connections apart that requests may not share.
@@ -23,6 +25,7 @@ type hostKey struct {
 	endpoint *Endpoint
 	protocol snapshot.Protocol // what it speaks where that is the request's matter
 	priority snapshot.Priority // each has thresholds, and so connections, of its own
+	tunnels  bool              // extended CONNECT: they wait for the endpoint's SETTINGS to offer it, others need not
 }
 
 // schedule is whose turn it is among a group's endpoints.
@@ -51,6 +54,8 @@ func (p *Pool) lane(c *Cluster) *lane {
 func (l *lane) host(e *Endpoint, r *Request) *host {
 	k := hostKey{endpoint: e, priority: r.Priority}
 	switch {
+	case r.Upgrade && e.takesExtendedConnect(r.Caller):
+		k.protocol, k.tunnels = snapshot.H2C, true
 	case r.Upgrade && e.forced != snapshot.H1:
 		k.protocol = snapshot.H1
 	case e.forced == snapshot.Downstream && r.Caller == snapshot.H1:
@@ -98,32 +103,40 @@ func (l *lane) tidy() {
 	}
 }
 
-// maxDials is to how many endpoints a request goes whose dial failed, where a
-// management server configures the cluster. Envoy stops at the first: there, what
-// would have been tried is retry_policy's.
-const maxDials = 3
-
 // pick returns the endpoint for r, other than those that r has tried. An endpoint
 // whose dial has just failed comes last, but comes.
 func (l *lane) pick(now int64, r *Request) (*Endpoint, error) {
 	s := l.cluster.set.Load()
 	if s.settings.Balance.Policy == snapshot.LeastOfTwo {
-		if e := l.cluster.leastOfTwo(s, now, r); e != nil {
-			return e, nil
+		e := l.cluster.leastOfTwo(s, now, r)
+		if e == nil && r.Tried > 0 {
+			e = s.untried(r) // it rests, and may be back
 		}
-		return nil, s.down()
+		if e == nil && r.Repeat && r.Tried > 0 {
+			r.Tried = 0
+			e = l.cluster.leastOfTwo(s, now, r)
+		}
+		if e == nil {
+			return nil, s.down()
+		}
+		return e, nil
 	}
 	if s != l.set {
 		l.set, l.schedules = s, make([]schedule, s.schedule)
-	}
-	if r.Tried >= maxDials {
-		return nil, r.whyNot()
 	}
 	g := l.group()
 	if g == nil {
 		return nil, r.whyNot()
 	}
 	e := l.among(g)
+	if r.Repeat {
+		for n := r.Avoid; n > 0 && r.tried(e); n-- {
+			if again := l.group(); again != nil {
+				e = l.among(again)
+			}
+		}
+		return e, nil
+	}
 	if r.Tried == 0 && e.rested(now) {
 		return e, nil
 	}

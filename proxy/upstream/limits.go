@@ -12,10 +12,12 @@ type usage struct {
 	conns   atomic.Int64 // open, and being dialed
 	pending atomic.Int64 // requests that wait for a connection
 	active  atomic.Int64 // streams
+	retries atomic.Int64 // requests that were sent again and are not answered
 
 	connOverflow    atomic.Uint64
 	pendingOverflow atomic.Uint64
 	activeOverflow  atomic.Uint64
+	retryOverflow   atomic.Uint64
 }
 
 // take adds one to n, unless it has reached limit. It is exact: of two that
@@ -40,8 +42,8 @@ func take(n *atomic.Int64, limit uint32) bool {
 // how often they were in the way.
 type Usage struct {
 	snapshot.Thresholds
-	Connections, Pending, Requests                          int64
-	ConnectionOverflows, PendingOverflows, RequestOverflows uint64
+	Connections, Pending, Requests, Retries                                 int64
+	ConnectionOverflows, PendingOverflows, RequestOverflows, RetryOverflows uint64
 }
 
 // Usage returns what p takes now.
@@ -49,8 +51,8 @@ func (c *Cluster) Usage(p snapshot.Priority) Usage {
 	u := &c.usage[p]
 	return Usage{
 		Thresholds:  c.set.Load().settings.Thresholds[p],
-		Connections: u.conns.Load(), Pending: u.pending.Load(), Requests: u.active.Load(),
-		ConnectionOverflows: u.connOverflow.Load(), PendingOverflows: u.pendingOverflow.Load(), RequestOverflows: u.activeOverflow.Load(),
+		Connections: u.conns.Load(), Pending: u.pending.Load(), Requests: u.active.Load(), Retries: u.retries.Load(),
+		ConnectionOverflows: u.connOverflow.Load(), PendingOverflows: u.pendingOverflow.Load(), RequestOverflows: u.activeOverflow.Load(), RetryOverflows: u.retryOverflow.Load(),
 	}
 }
 

@@ -3,12 +3,14 @@ package upstream
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"time"
 
 	"github.com/quadnine/quadnine/proxy/h1"
 	"github.com/quadnine/quadnine/proxy/h2"
 	"github.com/quadnine/quadnine/proxy/shard"
+	"github.com/quadnine/quadnine/secure"
 	"github.com/quadnine/quadnine/snapshot"
 )
 
@@ -27,10 +29,11 @@ var (
 	ErrOverflow = errors.New("too many requests wait for a connection")
 	// ErrNone: there is nobody to ask (503 UH).
 	ErrNone = errors.New("no endpoint accepts connections")
-	// ErrNoUpgrade: the endpoint speaks HTTP/2, which has no upgrades.
+	// ErrNoUpgrade: the endpoint speaks HTTP/2 and offers no extended CONNECT.
 	ErrNoUpgrade = errors.New("no upgrade over HTTP/2")
 	errClosed    = errors.New("connection closed before it could be used")
-	errMoved     = errors.New("the endpoint is no longer one of its cluster's")
+	// ErrMoved: the endpoint is no longer one of its cluster's; nothing was tried.
+	ErrMoved = errors.New("the endpoint is no longer one of its cluster's")
 )
 
 // DialError says that no connection could be had to the endpoint that was chosen,
@@ -53,8 +56,11 @@ type Dialer func(ctx context.Context, address string) (net.Conn, error)
 // called on the shard's goroutine.
 type Events struct {
 	Connected  func()
+	Secured    func(resumed bool) // with TLS; unlike the others it is called on any goroutine
+	NotSecured func()             // and so is this: a handshake failed
 	DialFailed func()
-	FellBack   func() // a probe found HTTP/1.1
+	FellBack   func()      // a probe found HTTP/1.1
+	Cut        func(error) // a connection ended, for the reason given; may be nil
 }
 
 // Pool holds one shard's connections to the endpoints of all clusters.
@@ -62,6 +68,7 @@ type Pool struct {
 	shard  *shard.Shard
 	dial   Dialer // nil: TCP
 	events Events
+	secure *secure.Store
 	lanes  map[*Cluster]*lane
 	latest *lane // of lanes, the one that was asked for last: mostly the next one too
 	due    []*host
@@ -78,6 +85,7 @@ func NewPool(s *shard.Shard, dial Dialer, events Events) *Pool {
 	p := &Pool{
 		shard: s, dial: dial, events: events, lanes: make(map[*Cluster]*lane),
 		h2: h2.DefaultConfig(), h1: h1.DefaultConfig(), ctx: ctx, cancel: cancel,
+		secure: secure.NewStore(slog.Default(), secure.Events{}),
 	}
 	s.BeforeFlush(p.serveDue)
 	return p
@@ -95,14 +103,11 @@ func (p *Pool) Open(c *Cluster, r *Request) (Stream, error) {
 		return nil, ErrOpen
 	}
 	l := p.lane(c)
+	l.count(now, r)
 	e, err := l.pick(now, r)
 	if err != nil {
 		l.tidy()
 		return nil, err
-	}
-	if r.Upgrade && e.forced == snapshot.H2C {
-		l.tidy()
-		return nil, ErrNoUpgrade
 	}
 	r.note(e)
 	h := l.host(e, r)
@@ -168,10 +173,28 @@ func (p *Pool) serveDue() {
 	}
 }
 
-// connect dials e as s says.
-func (p *Pool) connect(e *Endpoint, s *snapshot.ClusterSettings) (net.Conn, error) {
+// connect dials e as s says, for want to be spoken. The connection is secured
+// within the same time.
+func (p *Pool) connect(e *Endpoint, s *snapshot.ClusterSettings, want snapshot.Protocol) (link, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, connectTimeout(s))
 	defer cancel()
+	nc, err := p.open(ctx, e, s)
+	if err != nil || s.TLS == nil {
+		return link{nc: nc}, err
+	}
+	l, err := p.handshake(ctx, nc, e, s.TLS, want)
+	if err != nil {
+		if p.events.NotSecured != nil {
+			p.events.NotSecured()
+		}
+		_ = nc.Close() // it is of no use
+		return link{}, err
+	}
+	return l, nil
+}
+
+// open opens the transport connection.
+func (p *Pool) open(ctx context.Context, e *Endpoint, s *snapshot.ClusterSettings) (net.Conn, error) {
 	if p.dial != nil {
 		return p.dial(ctx, e.Address)
 	}
@@ -200,6 +223,13 @@ func connectTimeout(s *snapshot.ClusterSettings) time.Duration {
 		return 5 * time.Second // connect_timeout's default
 	}
 	return s.ConnectTimeout
+}
+
+// cut tells of a connection's end.
+func (p *Pool) cut(err error) {
+	if p.events.Cut != nil && err != nil {
+		p.events.Cut(err)
+	}
 }
 
 // h2Config is how the engine of an HTTP/2 connection is set up.

@@ -14,10 +14,12 @@ type Request struct {
 	Receiver Receiver
 	Priority snapshot.Priority // whose thresholds of the cluster it counts against
 	Caller   snapshot.Protocol // H1 or H2C: what the caller speaks, for endpoints that are to be spoken to alike
-	Upgrade  bool              // it asks to change the protocol, which needs an HTTP/1.1 connection
+	Upgrade  bool              // it asks to change the protocol, for which HTTP/2 needs extended CONNECT (RFC 8441)
 	Endpoint *Endpoint         // set while a stream is held or awaited
 	Local    *netip.AddrPort   // our end of the connection that the last stream is on; nil before, and where it is no IP address
 	Tried    int               // how many endpoints of the cluster were tried; set it to 0 to begin anew
+	Repeat   bool              // it was sent before: where no other endpoint is left, one that was tried is asked again
+	Avoid    uint32            // with Repeat, where a management server configures the cluster: how often to draw again what was tried
 
 	first [4]*Endpoint // the first ones of those
 	more  []*Endpoint

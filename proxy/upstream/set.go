@@ -24,7 +24,8 @@ type set struct {
 type identity struct {
 	address  string
 	protocol snapshot.Protocol
-	nth      int // of those that flags name twice
+	nth      int    // of those that flags name twice
+	secured  string // how: connections that were made otherwise are of another endpoint
 }
 
 // load is the share of one priority, in percent.
@@ -74,10 +75,11 @@ func newSet(c *snapshot.Cluster, prev *set) (s *set, fresh bool) {
 		localities = []snapshot.Locality{{}}
 	}
 	kept := make([]int, 0, len(a.Endpoints)) // of a.Endpoints
+	terms := c.TLS.Terms()
 	for i := range a.Endpoints {
 		e := &a.Endpoints[i]
 		l := &localities[e.Locality]
-		k := identity{address: e.Address, protocol: e.Protocol}
+		k := identity{address: e.Address, protocol: e.Protocol, secured: terms}
 		if k.protocol == snapshot.Auto {
 			k.protocol = c.Protocol
 		}

@@ -40,6 +40,7 @@ type Bootstrap struct {
 	Listeners []*listenerv3.Listener
 	Secrets   map[string]*tlsv3.Secret
 	Layers    []Layer // the lowest first
+	Overload  Overload
 
 	Strict   bool // as in Options: what is not supported is to be refused
 	Warnings []Warning
@@ -51,7 +52,6 @@ type ADS struct {
 	Delta           bool // DELTA_GRPC
 	Services        []*corev3.GrpcService
 	NodeOnFirstOnly bool
-	Cluster         func(name string) *clusterv3.Cluster // of the static ones
 }
 
 // Source is where listeners or clusters come from.

@@ -64,7 +64,7 @@ func TestWhatIsUsed(t *testing.T) {
 	if !b.LDS.ADS || b.LDS.FetchTimeout != 0 || b.CDS.FetchTimeout != 15*time.Second {
 		t.Errorf("lds %+v cds %+v", b.LDS, b.CDS)
 	}
-	if c := b.ADS.Cluster("xds"); len(c.GetLoadAssignment().GetEndpoints()) != 1 || b.ADS.Cluster("other") != nil {
+	if c := b.Cluster("xds"); len(c.GetLoadAssignment().GetEndpoints()) != 1 || b.Cluster("other") != nil {
 		t.Errorf("the server's cluster %v", c)
 	}
 	if len(b.Layers) != 3 || b.Layers[0].Static.GetFields()["a"].GetStructValue().GetFields()["b"].GetNumberValue() != 3 || b.Layers[1].RTDS != "rt" || b.Layers[1].FetchTimeout != 2*time.Second || !b.Layers[2].Admin {
@@ -151,7 +151,7 @@ func TestUnknownIsNamed(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"b.yaml:22: overload_manager has no effect: memory is bounded by windows and buffers, not by actions",
+		"b.yaml:22: overload_manager.refresh_interval has no effect: memory is looked at ten times a second while there is traffic",
 		"b.yaml:23: nonsense is no field of envoy.config.bootstrap.v3.Bootstrap: it is ignored",
 		"b.yaml:24: bootstrap_extensions has no effect: bootstrap extensions are Envoy's own",
 	}
@@ -179,14 +179,14 @@ func TestCapturedBootstraps(t *testing.T) {
 		if got := b.ADS.Services[0].GetEnvoyGrpc().GetClusterName(); got != want {
 			t.Errorf("%s: management server %q, want %q", file, got, want)
 		}
-		if len(b.ADS.Cluster(want).GetLoadAssignment().GetEndpoints()) == 0 {
+		if len(b.Cluster(want).GetLoadAssignment().GetEndpoints()) == 0 {
 			t.Errorf("%s: no endpoint of %s", file, want)
 		}
 	}
 }
 
 // used are the bootstrap's fields that Load reads.
-var used = []string{"node", "static_resources", "dynamic_resources", "layered_runtime", "admin"}
+var used = []string{"node", "static_resources", "dynamic_resources", "layered_runtime", "admin", "overload_manager"}
 
 // TestEveryFieldIsUsedOrExplained: a field of Envoy's that is new is noticed here.
 func TestEveryFieldIsUsedOrExplained(t *testing.T) {

@@ -297,6 +297,11 @@ func field(md protoreflect.MessageDescriptor, name string) protoreflect.FieldDes
 
 var protoNoise = regexp.MustCompile(`^proto:[ \x{a0}]*(?:syntax error )?(?:\(line \d+:\d+\): )?`)
 
+// protoValue is a text that is no text: it may be a key that is written wrongly.
+var protoValue = regexp.MustCompile(`(invalid value for (?:string|bytes) field \w+): .*`)
+
 // protoError returns the message without the position in the JSON, which nobody
-// has seen.
-func protoError(err error) string { return protoNoise.ReplaceAllString(err.Error(), "") }
+// has seen, and without what may be secret.
+func protoError(err error) string {
+	return protoValue.ReplaceAllString(protoNoise.ReplaceAllString(err.Error(), ""), "$1")
+}

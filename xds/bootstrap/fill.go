@@ -11,6 +11,7 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 )
 
 // fetchTimeout is initial_fetch_timeout's default.
@@ -78,6 +79,7 @@ func (b *Bootstrap) fill(m *bootstrapv3.Bootstrap) (errs []error) {
 		}
 		b.Layers = append(b.Layers, out)
 	}
+	b.overload(m.GetOverloadManager(), fail)
 	if needsADS && b.ADS == nil && len(errs) == 0 {
 		fail("dynamic_resources.ads_config", "is missing, and resources are to come from it (ads: {})")
 	}
@@ -86,7 +88,7 @@ func (b *Bootstrap) fill(m *bootstrapv3.Bootstrap) (errs []error) {
 
 // ads checks the aggregated stream's source.
 func (b *Bootstrap) ads(c *corev3.ApiConfigSource) (*ADS, error) {
-	out := &ADS{Services: c.GetGrpcServices(), NodeOnFirstOnly: c.GetSetNodeOnFirstMessageOnly(), Cluster: b.cluster}
+	out := &ADS{Services: c.GetGrpcServices(), NodeOnFirstOnly: c.GetSetNodeOnFirstMessageOnly()}
 	switch c.GetApiType() {
 	case corev3.ApiConfigSource_GRPC, corev3.ApiConfigSource_AGGREGATED_GRPC:
 	case corev3.ApiConfigSource_DELTA_GRPC, corev3.ApiConfigSource_AGGREGATED_DELTA_GRPC:
@@ -101,7 +103,7 @@ func (b *Bootstrap) ads(c *corev3.ApiConfigSource) (*ADS, error) {
 		return nil, errors.New("has no grpc_services: name the management server")
 	}
 	for i, s := range out.Services {
-		if e := s.GetEnvoyGrpc(); e != nil && b.cluster(e.GetClusterName()) == nil {
+		if e := s.GetEnvoyGrpc(); e != nil && b.Cluster(e.GetClusterName()) == nil {
 			return nil, fmt.Errorf("names cluster %q in grpc_services[%d].envoy_grpc, which static_resources.clusters does not have", e.GetClusterName(), i)
 		}
 		if s.GetEnvoyGrpc() == nil && s.GetGoogleGrpc() == nil {
@@ -111,8 +113,11 @@ func (b *Bootstrap) ads(c *corev3.ApiConfigSource) (*ADS, error) {
 	return out, nil
 }
 
-// cluster returns the static cluster called name, or nil.
-func (b *Bootstrap) cluster(name string) *clusterv3.Cluster {
+// Secret returns the static secret called name, or nil.
+func (b *Bootstrap) Secret(name string) *tlsv3.Secret { return b.Secrets[name] }
+
+// Cluster returns the static cluster called name, or nil.
+func (b *Bootstrap) Cluster(name string) *clusterv3.Cluster {
 	for _, c := range b.Clusters {
 		if c.GetName() == name {
 			return c

@@ -47,7 +47,7 @@ func (r *review) cluster(m *clusterv3.Cluster) *snapshot.ClusterSettings {
 	}
 	r.discovery(m, out)
 	r.resolver(m.GetTypedDnsResolverConfig(), p.f("typed_dns_resolver_config"))
-	r.socket(m.GetTransportSocket(), p.f("transport_socket"))
+	out.TLS = r.socket(m.GetTransportSocket(), upstreamTLS, p.f("transport_socket"))
 	// What stood in the cluster before HttpProtocolOptions took its place.
 	if m.GetHttp2ProtocolOptions() != nil {
 		out.Protocol = snapshot.H2C
@@ -199,6 +199,7 @@ func thresholds(m *clusterv3.CircuitBreakers) [2]snapshot.Thresholds {
 		limit(&out[to].MaxPending, t.GetMaxPendingRequests())
 		limit(&out[to].MaxRequests, t.GetMaxRequests())
 		limit(&out[to].MaxRetries, t.GetMaxRetries())
+		retryBudget(&out[to], t.GetRetryBudget())
 	}
 	return out
 }
@@ -212,9 +213,22 @@ func (r *review) protocol(out *snapshot.ClusterSettings, o *upstreamsv3.HttpProt
 			out.Protocol = snapshot.H2C
 			windows(out, h2)
 		}
+	case *upstreamsv3.HttpProtocolOptions_AutoConfig:
+		out.Protocol = snapshot.Auto
+		windows(out, by.AutoConfig.GetHttp2ProtocolOptions())
+		if out.TLS == nil {
+			r.fail(p.f("auto_config"), "use explicit_http_config", "ALPN configured for cluster %s which has a non-ALPN transport socket", r.name)
+		}
 	case *upstreamsv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
 		out.Protocol = snapshot.Downstream
 		windows(out, by.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions())
+	}
+	if h := o.GetUpstreamHttpProtocolOptions(); h != nil {
+		if at := p.f("upstream_http_protocol_options"); out.TLS == nil {
+			r.ignore(at, "{…}", noTLS)
+		} else if h.GetAutoSni() || h.GetAutoSanValidation() || h.GetOverrideAutoSniHeader() != "" {
+			r.refuse(at, "{…}", "requests of one connection can be for many hosts: use sni or auto_host_sni, and auto_sni_san_validation")
+		}
 	}
 	r.commonHTTP(out, o.GetCommonHttpProtocolOptions(), p.f("common_http_protocol_options"))
 	for i, f := range o.GetHttpFilters() {

@@ -24,8 +24,9 @@ type Compiler struct {
 	listeners   map[string]*kept[*snapshot.Listener]
 	clusters    map[string]*kept[*snapshot.ClusterSettings]
 	assignments map[string]*kept[*snapshot.Assignment]
-	tables      map[string]*keptTable // by name
-	inline      map[string]*keptTable // by the listener's name
+	tables      map[string]*keptTable            // by name
+	inline      map[string]map[string]*keptTable // by the listener's name and the chain's
+	secrets     map[string]*kept[*snapshot.Secret]
 }
 
 // New returns a Compiler that keeps nothing yet.
@@ -35,7 +36,8 @@ func New() *Compiler {
 		clusters:    make(map[string]*kept[*snapshot.ClusterSettings]),
 		assignments: make(map[string]*kept[*snapshot.Assignment]),
 		tables:      make(map[string]*keptTable),
-		inline:      make(map[string]*keptTable),
+		inline:      make(map[string]map[string]*keptTable),
+		secrets:     make(map[string]*kept[*snapshot.Secret]),
 	}
 }
 
@@ -45,6 +47,7 @@ type kept[T any] struct {
 	canon []byte // nil until somebody had to compare
 	value T
 	notes Notes
+	tls   sockets
 }
 
 // same reports whether canon says what k says. blank is a message to decode into.
@@ -62,6 +65,7 @@ const (
 	typeCluster    = "cluster"
 	typeAssignment = "assignment"
 	typeRuntime    = "runtime layer"
+	typeSecret     = "secret"
 )
 
 // Listener compiles an envoy.config.listener.v3.Listener.
@@ -83,9 +87,9 @@ func (c *Compiler) Listener(wire []byte) (_ *snapshot.Listener, _ Notes, err err
 	}
 	var before *snapshot.Listener
 	if old != nil {
-		before = old.value
+		before, r.secured = old.value, old.tls
 	}
-	l := &listening{review: r, out: &snapshot.Listener{Name: name, Keys: snapshot.DefaultKeys()}, before: c.inline[name]}
+	l := &listening{review: r, out: &snapshot.Listener{Name: name, Keys: snapshot.DefaultKeys()}, kept: c.inline[name]}
 	if r.check(m, nil) {
 		l.listener(m)
 	}
@@ -93,20 +97,29 @@ func (c *Compiler) Listener(wire []byte) (_ *snapshot.Listener, _ Notes, err err
 		return nil, r.notes, r.err()
 	}
 	out := l.out
-	if before != nil && out.Inline == before.Inline && sameListener(out, before) {
+	if before != nil && sameListener(out, before) {
 		out = before
 	}
-	if delete(c.inline, name); l.after != nil {
-		c.inline[name] = l.after
+	if delete(c.inline, name); l.keeps != nil {
+		c.inline[name] = l.keeps
 	}
-	c.listeners[name] = &kept[*snapshot.Listener]{wire, canon, out, r.notes}
+	c.listeners[name] = &kept[*snapshot.Listener]{wire, canon, out, r.notes, r.secures}
 	return out, r.notes, nil
 }
 
-// sameListener compares all but the routes.
+// sameListener compares routes by pointer and all else by value.
 func sameListener(a, b *snapshot.Listener) bool {
 	x, y := *a, *b
+	if x.Inline != y.Inline || len(x.Chains) != len(y.Chains) {
+		return false
+	}
+	for i, c := range x.Chains {
+		if d := y.Chains[i]; c.Name != d.Name || !reflect.DeepEqual(c.Match, d.Match) || !sameListener(c.Listener, d.Listener) {
+			return false
+		}
+	}
 	x.Inline, y.Inline = nil, nil
+	x.Chains, y.Chains = nil, nil
 	return reflect.DeepEqual(&x, &y)
 }
 
@@ -145,6 +158,9 @@ func (c *Compiler) Cluster(wire []byte) (_ *snapshot.ClusterSettings, _ Notes, e
 		old.wire = wire
 		return old.value, old.notes, nil
 	}
+	if old != nil {
+		r.secured = old.tls
+	}
 	var out *snapshot.ClusterSettings
 	if r.check(m, nil) {
 		out = r.cluster(m)
@@ -160,7 +176,7 @@ func (c *Compiler) Cluster(wire []byte) (_ *snapshot.ClusterSettings, _ Notes, e
 			out = old.value
 		}
 	}
-	c.clusters[name] = &kept[*snapshot.ClusterSettings]{wire, canon, out, r.notes}
+	c.clusters[name] = &kept[*snapshot.ClusterSettings]{wire, canon, out, r.notes, r.secures}
 	return out, r.notes, nil
 }
 
@@ -192,7 +208,7 @@ func (c *Compiler) Assignment(wire []byte) (name string, _ *snapshot.Assignment,
 	if old != nil && reflect.DeepEqual(out, old.value) {
 		out = old.value
 	}
-	c.assignments[name] = &kept[*snapshot.Assignment]{wire, canon, out, r.notes}
+	c.assignments[name] = &kept[*snapshot.Assignment]{wire, canon, out, r.notes, nil}
 	return name, out, r.notes, nil
 }
 

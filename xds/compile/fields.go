@@ -50,7 +50,7 @@ type message map[string]field
 type place struct{ context, field protoreflect.FullName }
 
 var (
-	table  = build(routeFields, listenerFields, managerFields, clusterFields, assignmentFields, commonFields)
+	table  = build(routeFields, listenerFields, managerFields, clusterFields, assignmentFields, tlsFields, commonFields)
 	places = buildPlaces()
 )
 
@@ -98,7 +98,6 @@ func lookup(name, context protoreflect.FullName) field {
 const (
 	countsOnly = "it only counts"
 	tunesOnly  = "it only tunes"
-	noRetries  = "nothing is retried"
 	noTLS      = "connections are plain text"
 	noChecks   = "endpoints are not probed"
 	noTTL      = "the system's resolver does not tell it: dns_refresh_rate holds"

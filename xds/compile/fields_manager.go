@@ -38,7 +38,7 @@ var managerFields = map[string]message{
 		"tracing":                              skip("spans are configured by flags"),
 		"add_user_agent":                       skip("the sidecar does not name itself to the app"),
 		"delayed_close_timeout":                skip(tunesOnly),
-		"set_current_client_cert_details":      skip(noTLS),
+		"set_current_client_cert_details":      use("observed: callers' certificates are told"),
 		"stream_error_on_invalid_http_message": skip("a malformed message ends its stream or connection as its protocol says"),
 		"access_log_flush_interval":            skip("a request is logged when it ends"),
 		"flush_access_log_on_new_request":      skip("a request is logged when it ends"),
@@ -59,6 +59,15 @@ var managerFields = map[string]message{
 	},
 	"envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension": {
 		"typed_config": label("only the UUID extension, which is the default, is taken"),
+	},
+	manager + ".SetCurrentClientCertDetails": {
+		"subject": use("observed: callers' certificates are told"),
+		"cert":    use("observed: callers' certificates are told"),
+		"chain":   use("observed: callers' certificates are told"),
+		"dns":     use("observed: callers' certificates are told"),
+		"uri":     use("observed: callers' certificates are told"),
+		"issuer":  deny("use subject, uri and dns"),
+		"format":  deny("unset it"),
 	},
 	manager + ".UpgradeConfig": {
 		"upgrade_type": use("observed: upgrade"),
@@ -121,6 +130,14 @@ var managerFields = map[string]message{
 	},
 }
 
+// pemSource is a DataSource of certificates and keys.
+var pemSource = message{
+	"inline_string":     use("observed: TLS"),
+	"inline_bytes":      use("observed: TLS"),
+	"filename":          use("observed: TLS from files"),
+	"watched_directory": deny("set the watched_directory beside it"),
+}
+
 // placedFields are fields that mean something else, or nothing, where they stand:
 // by the field around their message.
 var placedFields = map[string]map[string]message{
@@ -132,7 +149,26 @@ var placedFields = map[string]map[string]message{
 	manager + ".http2_protocol_options": {
 		"envoy.config.core.v3.Http2ProtocolOptions": {
 			"max_concurrent_streams": use("observed: callers' windows"),
+			"allow_connect":          use("observed: extended connect"),
 		},
+	},
+	"envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig.sds_config": {
+		"envoy.config.core.v3.ConfigSource": {
+			"ads":                   use("xds: TestSecretsReachTheWire"),
+			"initial_fetch_timeout": use("xds: TestSecretsThatDoNotCome"),
+			"api_config_source":     use("xds: TestSecretsByTheirOwnStream"),
+			"path_config_source":    use("xds: TestSecretsOfListenersFromFiles"),
+			"path":                  use("xds: TestSecretsOfListenersFromFiles"),
+		},
+	},
+	"envoy.extensions.transport_sockets.tls.v3.TlsCertificate.certificate_chain": {
+		"envoy.config.core.v3.DataSource": pemSource,
+	},
+	"envoy.extensions.transport_sockets.tls.v3.TlsCertificate.private_key": {
+		"envoy.config.core.v3.DataSource": pemSource,
+	},
+	"envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext.trusted_ca": {
+		"envoy.config.core.v3.DataSource": pemSource,
 	},
 	"envoy.config.cluster.v3.Cluster.common_http_protocol_options": {
 		"envoy.config.core.v3.HttpProtocolOptions": {

@@ -16,7 +16,7 @@ import (
 func messages(t *testing.T) (out []protoreflect.MessageDescriptor) {
 	t.Helper()
 	names := make(map[string]bool)
-	for _, part := range []map[string]message{routeFields, listenerFields, managerFields, clusterFields, assignmentFields, commonFields} {
+	for _, part := range []map[string]message{routeFields, listenerFields, managerFields, clusterFields, assignmentFields, tlsFields, commonFields} {
 		for name := range part {
 			if names[name] {
 				t.Errorf("%s stands in the table twice", name)

@@ -6,7 +6,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 
 	"github.com/quadnine/quadnine/snapshot"
 )
@@ -18,8 +18,14 @@ const fetchTimeout = 15 * time.Second
 type listening struct {
 	*review
 	out    *snapshot.Listener
-	before *keptTable // its inline routes as they were
+	before *keptTable // the inline routes of the chain at hand as they were
 	after  *keptTable // and as they are
+
+	kept, keeps map[string]*keptTable // before and after, by chain; "" is the default one
+
+	inspected bool // there is a tls_inspector …
+	sniffed   bool // … or an http_inspector
+	disabled  *at  // one of them that not every connection passes; nil: none
 }
 
 func (l *listening) listener(m *listenerv3.Listener) {
@@ -52,21 +58,21 @@ func (l *listening) listener(m *listenerv3.Listener) {
 		if l.accessLog(a, p); a.GetFilter() == nil {
 			l.refuse(p, a.GetName(), "log requests with access_log of the connection manager")
 		} else {
-			l.ignore(p, a.GetName(), "every connection finds the filter chain")
+			l.ignore(p, a.GetName(), "a connection that finds no filter chain is counted, and not logged")
 		}
 	}
 	l.out.Policies = l.metadata(m.GetMetadata(), nil, &l.out.Keys) // which filters take the place of
-	l.chain(m)
-	l.scopes()
+	l.chains(m)
+	l.scopes(l.out.Name)
 }
 
-// scopes gives the listener's own policies its name.
-func (l *listening) scopes() {
+// scopes gives the own policies of a listener, or of a chain, their name.
+func (l *listening) scopes(name string) {
 	if b := l.out.Breaker; b != nil {
-		b.Scope = "listener/" + l.out.Name
+		b.Scope = "listener/" + name
 	}
 	if c := l.out.Cache; c != nil {
-		c.Scope = "listener/" + l.out.Name
+		c.Scope = "listener/" + name
 	}
 }
 
@@ -76,71 +82,19 @@ func (l *listening) listenerFilter(f *listenerv3.ListenerFilter, p *at) {
 	if !ok {
 		return
 	}
+	if f.GetFilterDisabled() != nil && (x.name == tlsInspector || x.name == httpInspector) {
+		l.disabled = p
+	}
 	switch x.name {
-	case "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector":
+	case tlsInspector:
+		l.inspected = true
+		l.into(x, new(tlsinspectorv3.TlsInspector), p.f("typed_config"))
+	case httpInspector:
+		l.sniffed = true
 		l.ignore(p, f.GetName(), "no filter chain matches on what it finds")
 	default:
 		l.refuse(p, f.GetName(), "unset it")
 	}
-}
-
-// chain finds the one filter chain and compiles its connection manager.
-func (l *listening) chain(m *listenerv3.Listener) {
-	chain, p := m.GetDefaultFilterChain(), (*at)(nil).f("default_filter_chain")
-	switch len(m.GetFilterChains()) {
-	case 0:
-		if chain == nil {
-			l.fail((*at)(nil).f("filter_chains"), "add one with an HTTP connection manager", "no filter chains specified")
-			return
-		}
-	case 1:
-		if chain != nil {
-			l.ignore(p, "a chain", "the other chain takes every connection")
-		}
-		chain, p = m.GetFilterChains()[0], (*at)(nil).i("filter_chains", 0)
-	default:
-		l.fail((*at)(nil).i("filter_chains", 1), "use one filter chain", "multiple filter chains with overlapping matching rules are defined")
-		return
-	}
-	l.socket(chain.GetTransportSocket(), p.f("transport_socket"))
-	var found bool
-	for i, f := range chain.GetFilters() {
-		at := p.i("filters", i)
-		x, ok := l.open(f.GetTypedConfig(), at.f("typed_config"))
-		switch {
-		case !ok:
-		case x.name == manager:
-			m := new(hcmv3.HttpConnectionManager)
-			switch {
-			case found:
-				l.fail(at, "", "a filter chain has one HTTP connection manager")
-			case i != len(chain.GetFilters())-1:
-				l.fail(at, "", "terminal filter named %s of type %s must be the last filter in a network filter chain", f.GetName(), manager)
-			case l.into(x, m, at.f("typed_config")):
-				l.manager(m, at.f("typed_config"))
-			}
-			found = true
-		case tolerated(f.GetName(), x.name):
-			l.ignore(at, f.GetName(), "it only counts")
-		default:
-			l.refuse(at, nameOf(f.GetName(), x), "a listener has an HTTP connection manager and nothing else")
-		}
-	}
-	if !found && !l.failed() {
-		l.fail(p.f("filters"), "add an HTTP connection manager", "there is no HTTP connection manager")
-	}
-}
-
-// socket takes plain text only.
-func (r *review) socket(s *corev3.TransportSocket, p *at) {
-	if s == nil {
-		return
-	}
-	if x, ok := r.open(s.GetTypedConfig(), p.f("typed_config")); ok &&
-		(x.name == "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" || x.name == "" && s.GetName() == "envoy.transport_sockets.raw_buffer") {
-		return
-	}
-	r.refuse(p, s.GetName(), "connections are plain text: unset it, or use envoy.transport_sockets.raw_buffer")
 }
 
 // tolerated are Istio's own filters, which its servers send to everyone and mark

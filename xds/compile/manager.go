@@ -38,6 +38,7 @@ func (l *listening) manager(m *hcmv3.HttpConnectionManager, p *at) {
 		PreserveRequestID: m.GetPreserveExternalRequestId(),
 		ServerName:        serverName,
 		Proxy100:          m.GetProxy_100Continue(),
+		AllowConnect:      m.GetHttp2ProtocolOptions().GetAllowConnect(),
 		Internal:          l.prefixes(m.GetInternalAddressConfig().GetCidrRanges(), p.f("internal_address_config")),
 
 		RequestTimeout:    l.duration(m.GetRequestTimeout(), p.f("request_timeout"), 0),
@@ -91,15 +92,7 @@ func (l *listening) manager(m *hcmv3.HttpConnectionManager, p *at) {
 	case hcmv3.HttpConnectionManager_APPEND_IF_ABSENT:
 		h.ServerHeader = snapshot.ServerAppendIfAbsent
 	}
-	// On plain text no certificate comes with a request: only the one that always
-	// forwards differs from the default, which removes the field.
-	switch how := m.GetForwardClientCertDetails(); how {
-	case hcmv3.HttpConnectionManager_SANITIZE:
-	case hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY:
-		l.refuse(p.f("forward_client_cert_details"), how.String(), "x-forwarded-client-cert is removed on plain text: unset it")
-	default:
-		l.ignore(p.f("forward_client_cert_details"), how.String(), noTLS)
-	}
+	l.clientCert(m)
 	l.detection(m, p)
 	if t := m.GetRequestIdExtension().GetTypedConfig(); t != nil {
 		l.extension(&hcmv3.HttpFilter{ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: t}}, new(uuidv3.UuidRequestIdConfig), p.f("request_id_extension"), "use the UUID extension, which is the default")
@@ -111,6 +104,26 @@ func (l *listening) manager(m *hcmv3.HttpConnectionManager, p *at) {
 	}
 	l.filters(m.GetHttpFilters(), p)
 	l.routing(m, p)
+}
+
+// certModes are by forward_client_cert_details.
+var certModes = map[hcmv3.HttpConnectionManager_ForwardClientCertDetails]snapshot.ClientCertMode{
+	hcmv3.HttpConnectionManager_SANITIZE:            snapshot.SanitizeCert,
+	hcmv3.HttpConnectionManager_FORWARD_ONLY:        snapshot.ForwardCert,
+	hcmv3.HttpConnectionManager_APPEND_FORWARD:      snapshot.AppendForwardCert,
+	hcmv3.HttpConnectionManager_SANITIZE_SET:        snapshot.SanitizeSetCert,
+	hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY: snapshot.AlwaysForwardCert,
+}
+
+// clientCert compiles what becomes of x-forwarded-client-cert. Envoy looks at what is
+// to be told of a certificate in the modes that tell it only.
+func (l *listening) clientCert(m *hcmv3.HttpConnectionManager) {
+	out := &l.out.HTTP.ClientCert
+	out.Mode = certModes[m.GetForwardClientCertDetails()]
+	if out.Mode == snapshot.AppendForwardCert || out.Mode == snapshot.SanitizeSetCert {
+		tell := m.GetSetCurrentClientCertDetails()
+		out.Cert, out.Chain, out.Subject, out.URI, out.DNS = tell.GetCert(), tell.GetChain(), tell.GetSubject().GetValue(), tell.GetUri(), tell.GetDns()
+	}
 }
 
 // detection compiles how the caller's address is found.

@@ -196,7 +196,10 @@ var observedManagers = []observed{
 	{name: "callers' certificates", hcm: "forward_client_cert_details: SANITIZE", observe: func(t *testing.T, s *scene) {
 		t.Helper()
 		same(t, "forwarded", s.get("/", "x-forwarded-client-cert", "forged").seen(t).Header.Get("X-Forwarded-Client-Cert"), "")
-		nacked(t, "", "forward_client_cert_details: ALWAYS_FORWARD_ONLY", "forward_client_cert_details")
+		always := newScene(t, observed{hcm: "forward_client_cert_details: ALWAYS_FORWARD_ONLY"})
+		same(t, "always forwarded", always.get("/", "x-forwarded-client-cert", "mine").seen(t).Header.Get("X-Forwarded-Client-Cert"), "mine")
+		only := newScene(t, observed{hcm: "forward_client_cert_details: FORWARD_ONLY"})
+		same(t, "forwarded without a certificate", only.get("/", "x-forwarded-client-cert", "forged").seen(t).Header.Get("X-Forwarded-Client-Cert"), "")
 	}},
 	{name: "internal callers", hcm: "{use_remote_address: true, internal_address_config: {cidr_ranges: [{address_prefix: 192.0.2.0, prefix_len: 24}]}}", observe: func(t *testing.T, s *scene) {
 		t.Helper()
@@ -209,6 +212,14 @@ var observedManagers = []observed{
 		s.ask(s.h1, http.MethodGet, "/", nil, "connection", "upgrade", "upgrade", "other").is(t, 403)
 		got := s.ask(s.h1, http.MethodGet, "/", nil, "connection", "upgrade", "upgrade", "websocket").is(t, 200)
 		same(t, "the app is asked for", got.seen(t).Header.Get("Upgrade"), "websocket")
+	}},
+	{name: "extended connect", hcm: "{http2_protocol_options: {allow_connect: true}, upgrade_configs: [{upgrade_type: websocket}]}", observe: func(t *testing.T, s *scene) {
+		t.Helper()
+		for s, offered := range map[*scene]uint32{s: 1, newScene(t, observed{}): 0} {
+			h := s.http2()
+			synctest.Wait()
+			same(t, "offered", (<-h.frames).settings[http2.SettingEnableConnectProtocol], offered)
+		}
 	}},
 	{name: "upgrade by route", clusters: []string{"{name: h1, type: STATIC, " + endpointsAt("10.0.0.1:80") + "}"}, hcm: "upgrade_configs: [{upgrade_type: other}]", routes: `[
  {match: {prefix: /off}, route: {cluster: h1, upgrade_configs: [{upgrade_type: other, enabled: false}]}},

@@ -45,7 +45,7 @@ type observed struct {
 
 // TestObserved: a field that is accepted is seen on the wire.
 func TestObserved(t *testing.T) {
-	for _, cases := range [][]observed{observedListeners, observedManagers, observedRoutes, observedClusters, observedPolicies} {
+	for _, cases := range [][]observed{observedListeners, observedManagers, observedRoutes, observedClusters, observedTLS, observedPolicies, observedRetries} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { c.observe(t, newScene(t, c)) })
@@ -64,6 +64,7 @@ type scene struct {
 	h1, h2 *http.Client
 	notes  []string
 	a, b   *testApp
+	papers *papers // nil: c names none
 }
 
 // testApp is an upstream that answers with what it was asked.
@@ -214,6 +215,7 @@ func (c observed) configuration(t testing.TB) (*snapshot.Snapshot, []string) {
 func newScene(t *testing.T, c observed, change ...func(*proxy.Options)) *scene {
 	t.Helper()
 	s := &scene{t: t, net: testkit.NewNet()}
+	c, s.papers = c.issue(t)
 	s.snap, s.notes = c.configuration(t)
 	o := proxy.Options{
 		Snapshot: new(snapshot.Snapshot), Registry: telemetry.NewRegistry(), Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Dial: s.net.Dial,

@@ -15,6 +15,8 @@ type review struct {
 	notes     Notes
 	errs      []error
 	more      int
+
+	secured, secures sockets // transport sockets of the resource as it was, and as it is
 }
 
 // fail adds an error at p.

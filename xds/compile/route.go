@@ -46,6 +46,7 @@ func (r *review) forward(m *routev3.RouteAction, p *at) *snapshot.Forward {
 		HasIdle:        m.GetIdleTimeout() != nil,
 		MaxGRPC:        r.duration(m.GetMaxGrpcTimeout(), p.f("max_grpc_timeout"), 0),
 		HasMaxGRPC:     m.GetMaxGrpcTimeout() != nil,
+		Retry:          r.retry(m.GetRetryPolicy(), p.f("retry_policy")),
 	}
 	for i, u := range m.GetUpgradeConfigs() {
 		out.Upgrades = r.upgrade(out.Upgrades, u, p.i("upgrade_configs", i))

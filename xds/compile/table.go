@@ -185,6 +185,8 @@ func (r *review) host(wire []byte, old *keptHost, whole bool, table *keptTable, 
 		Policies:             r.policies(shell.GetTypedPerFilterConfig(), shell.GetMetadata(), p).Over(table.policies),
 		AttemptCount:         shell.GetIncludeRequestAttemptCount(),
 		AttemptCountResponse: shell.GetIncludeAttemptCountInResponse(),
+		TimeoutRetry:         shell.GetIncludeIsTimeoutRetryHeader(),
+		Retry:                r.retry(shell.GetRetryPolicy(), p.f("retry_policy")),
 	}
 	k.notes = r.notes
 	k.routes = r.list(wires, before, p, table.limit)

@@ -186,7 +186,8 @@ func TestRoutesInsideAListenerSwapWithoutTheRest(t *testing.T) {
 	if after.Inline == before.Inline || after.Inline.Hosts[0].Routes[0] != before.Inline.Hosts[0].Routes[0] {
 		t.Error("want another table with the first route as it was")
 	}
-	if !sameListener(after, before) {
+	rest := *after
+	if rest.Inline = before.Inline; !sameListener(&rest, before) {
 		t.Error("the listener changed besides its routes")
 	}
 }

@@ -47,6 +47,12 @@ func (r *review) walk(m protoreflect.Message, p *at, context protoreflect.FullNa
 				r.ignore(p.f(name), text, entry.why)
 			}
 			continue
+		case fd.Kind() == protoreflect.StringKind && !fd.IsList():
+			// What is kept by its name has keys with a zero byte between their parts.
+			if strings.HasSuffix(name, "name") && strings.ContainsRune(v.String(), 0) {
+				r.fail(p.f(name), "take it out", "holds a zero byte")
+			}
+			continue
 		case entry.opened || fd.Kind() != protoreflect.MessageKind || fd.IsMap():
 			continue
 		case fd.IsList():

@@ -1,4 +1,4 @@
-package xds
+package compile
 
 import (
 	"github.com/cncf/xds/go/udpa/annotations"
@@ -7,17 +7,17 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// redacted stands in the place of what Envoy's API marks as sensitive.
-const redacted = "[redacted]"
+// Redacted stands in the place of what Envoy's API marks as sensitive.
+const Redacted = "[redacted]"
 
 // maxNested is how deep Anys may lie in Anys: deeper than in any configuration,
 // and not as deep as to cost more than a look.
 const maxNested = 32
 
-// redact replaces private keys, tokens and the like in m and in what its Anys
+// Redact replaces private keys, tokens and the like in m and in what its Anys
 // hold. It changes m. Nobody can tell what is secret in an Any that cannot be
 // decoded: its type is all that is left of it.
-func redact(m protoreflect.Message) { redactIn(m, 0) }
+func Redact(m protoreflect.Message) { redactIn(m, 0) }
 
 func redactIn(m protoreflect.Message, nested int) {
 	if packed, ok := m.Interface().(*anypb.Any); ok {
@@ -38,7 +38,7 @@ func redactIn(m protoreflect.Message, nested int) {
 				case f.MapValue().Message() != nil:
 					conceal(v.Message(), hide, nested)
 				case hide && f.MapValue().Kind() == protoreflect.StringKind:
-					m.Mutable(f).Map().Set(k, protoreflect.ValueOfString(redacted))
+					m.Mutable(f).Map().Set(k, protoreflect.ValueOfString(Redacted))
 				}
 				return true
 			})
@@ -51,9 +51,9 @@ func redactIn(m protoreflect.Message, nested int) {
 		case f.Message() != nil:
 			conceal(v.Message(), hide, nested)
 		case hide && f.Kind() == protoreflect.StringKind:
-			m.Set(f, protoreflect.ValueOfString(redacted))
+			m.Set(f, protoreflect.ValueOfString(Redacted))
 		case hide && f.Kind() == protoreflect.BytesKind:
-			m.Set(f, protoreflect.ValueOfBytes([]byte(redacted)))
+			m.Set(f, protoreflect.ValueOfBytes([]byte(Redacted)))
 		}
 		return true
 	})
@@ -72,9 +72,9 @@ func conceal(m protoreflect.Message, whole bool, nested int) {
 		case f.Message() != nil:
 			conceal(v.Message(), true, nested)
 		case f.Kind() == protoreflect.StringKind:
-			m.Set(f, protoreflect.ValueOfString(redacted))
+			m.Set(f, protoreflect.ValueOfString(Redacted))
 		case f.Kind() == protoreflect.BytesKind:
-			m.Set(f, protoreflect.ValueOfBytes([]byte(redacted)))
+			m.Set(f, protoreflect.ValueOfBytes([]byte(Redacted)))
 		}
 		return true
 	})

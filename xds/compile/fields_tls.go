@@ -1,0 +1,136 @@
+package compile
+
+// noOCSP and the like are reasons that several fields of TLS share.
+const (
+	noOCSP      = "certificates are not stapled: unset it"
+	noProviders = "use tls_certificates, validation_context or secrets"
+	ownTickets  = "tickets are sealed with keys of the process: another instance has the handshake done in full"
+)
+
+// tlsFields are the messages of transport sockets, and of secrets.
+var tlsFields = map[string]message{
+	downstreamTLS: {
+		"common_tls_context":                    use("observed: TLS"),
+		"require_client_certificate":            use("observed: TLS of callers with certificates"),
+		"disable_stateless_session_resumption":  use("observed: TLS without tickets"),
+		"disable_stateful_session_resumption":   skip("sessions are kept in tickets only"),
+		"session_ticket_keys":                   skip(ownTickets),
+		"session_ticket_keys_sds_secret_config": skip(ownTickets),
+		"session_timeout":                       skip("tickets are good for as long as Go says"),
+		"ocsp_staple_policy":                    denyUnless("LENIENT_STAPLING", noOCSP),
+		"full_scan_certs_on_sni_mismatch":       skip(tunesOnly),
+		"prefer_client_ciphers":                 skip("Go picks the suite by what both have hardware for"),
+		"require_sni":                           denyUnless("false", "match on server_names instead: a connection without a name finds no chain then"),
+	},
+	upstreamTLS: {
+		"common_tls_context":      use("observed: TLS upstream"),
+		"sni":                     use("observed: TLS upstream"),
+		"auto_host_sni":           use("observed: TLS upstream by hostname"),
+		"auto_sni_san_validation": use("observed: TLS upstream by hostname"),
+		"allow_renegotiation":     skip("renegotiation is never taken up"),
+		"max_session_keys":        skip(tunesOnly),
+		"enforce_rsa_key_usage":   skip("Go verifies what a certificate may be used for by itself"),
+	},
+	"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext": {
+		"tls_params":                                       use("observed: TLS versions"),
+		"tls_certificates":                                 use("observed: TLS"),
+		"tls_certificate_sds_secret_configs":               use("xds: TestSecretsReachTheWire"),
+		"validation_context":                               use("observed: TLS of callers with certificates"),
+		"validation_context_sds_secret_config":             use("xds: TestSecretsReachTheWire"),
+		"combined_validation_context":                      use("xds: TestSecretsReachTheWire"),
+		"alpn_protocols":                                   use("observed: TLS protocols"),
+		"key_log":                                          deny("keys are not written down: unset it"),
+		"custom_handshaker":                                deny("unset it"),
+		"custom_tls_certificate_selector":                  deny("certificates are chosen by the caller's SNI: unset it"),
+		"tls_certificate_provider_instance":                deny(noProviders),
+		"tls_certificate_certificate_provider":             deny(noProviders),
+		"validation_context_certificate_provider":          deny(noProviders),
+		"tls_certificate_certificate_provider_instance":    deny(noProviders),
+		"validation_context_certificate_provider_instance": deny(noProviders),
+	},
+	"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext": {
+		"default_validation_context":                       use("xds: TestSecretsReachTheWire"),
+		"validation_context_sds_secret_config":             use("xds: TestSecretsReachTheWire"),
+		"validation_context_certificate_provider":          deny(noProviders),
+		"validation_context_certificate_provider_instance": deny(noProviders),
+	},
+	"envoy.extensions.transport_sockets.tls.v3.TlsParameters": {
+		"tls_minimum_protocol_version": use("observed: TLS versions"),
+		"tls_maximum_protocol_version": use("observed: TLS versions"),
+		"cipher_suites":                use("observed: TLS suites"),
+		"ecdh_curves":                  use("observed: TLS suites"),
+		"signature_algorithms":         deny("Go picks them: unset it"),
+		"compliance_policies":          deny("choose versions, suites and curves instead"),
+	},
+	"envoy.extensions.transport_sockets.tls.v3.TlsCertificate": {
+		"certificate_chain":            use("observed: TLS"),
+		"private_key":                  use("observed: TLS"),
+		"watched_directory":            use("observed: TLS from files"),
+		"pkcs12":                       deny("use certificate_chain and private_key"),
+		"private_key_provider":         deny("use private_key"),
+		"password":                     deny("give a key that is not encrypted"),
+		"ocsp_staple":                  deny(noOCSP),
+		"signed_certificate_timestamp": deny("unset it"),
+	},
+	"envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext": {
+		"trusted_ca":                           use("observed: TLS of callers with certificates"),
+		"system_root_certs":                    use("observed: TLS by the system's roots"),
+		"watched_directory":                    use("observed: TLS from files"),
+		"verify_certificate_spki":              use("observed: TLS of callers by their keys"),
+		"verify_certificate_hash":              use("observed: TLS of callers by their keys"),
+		"match_typed_subject_alt_names":        use("observed: TLS of callers with certificates"),
+		"match_subject_alt_names":              use("observed: TLS of callers by any name"),
+		"trust_chain_verification":             use("observed: TLS of callers who are not trusted"),
+		"max_verify_depth":                     use("observed: TLS of long chains"),
+		"suppress_client_ca_list":              skip("callers are not sent a list of authorities"),
+		"only_verify_leaf_cert_crl":            skip("it is about crl, which is refused"),
+		"crl":                                  deny("revocation is not checked: give certificates that live for hours, as secrets"),
+		"allow_expired_certificate":            denyUnless("false", "unset it: an expired certificate is refused"),
+		"require_signed_certificate_timestamp": denyUnless("false", "unset it"),
+		"ca_certificate_provider_instance":     deny(noProviders),
+		"custom_validator_config":              deny("use trusted_ca and match_typed_subject_alt_names"),
+	},
+	"envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts": {},
+	"envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher": {
+		"san_type": use("observed: TLS of callers with certificates"),
+		"matcher":  use("observed: TLS of callers with certificates"),
+		"oid":      deny("use san_type URI, DNS, IP_ADDRESS or EMAIL"),
+	},
+	"envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig": {
+		"name":       use("xds: TestSecretsReachTheWire"),
+		"sds_config": use("xds: TestSecretsReachTheWire"),
+	},
+	"envoy.extensions.transport_sockets.tls.v3.Secret": {
+		"name":                use("xds: TestSecretsReachTheWire"),
+		"tls_certificate":     use("xds: TestSecretsReachTheWire"),
+		"validation_context":  use("xds: TestSecretsReachTheWire"),
+		"session_ticket_keys": deny("nothing asks for it"),
+		"generic_secret":      deny("nothing asks for it"),
+	},
+	"envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer": {},
+	"envoy.config.core.v3.WatchedDirectory": {
+		"path": use("observed: TLS from files"),
+	},
+	"envoy.config.core.v3.PathConfigSource": {
+		"path":              use("xds: TestSecretsOfListenersFromFiles"),
+		"watched_directory": use("xds: TestSecretsOfListenersFromFiles"),
+	},
+	"envoy.config.core.v3.ApiConfigSource": {
+		"api_type":                       use("xds: TestSecretsByTheirOwnStream"),
+		"transport_api_version":          denyUnless("V3", "use V3"),
+		"grpc_services":                  part("xds: TestSecretsByTheirOwnStream"),
+		"set_node_on_first_message_only": use("xds: TestSecretsByTheirOwnStream"),
+		"rate_limit_settings":            skip("requests are as many as responses and changes of names"),
+		"request_timeout":                skip("it is about REST"),
+		"refresh_delay":                  skip("it is about REST"),
+		"cluster_names":                  deny("use grpc_services"),
+		"config_validators":              deny("unset it"),
+	},
+	"envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector": {
+		"enable_ja3_fingerprinting":                       skip("nothing reads it"),
+		"enable_ja4_fingerprinting":                       skip("nothing reads it"),
+		"initial_read_buffer_size":                        skip(tunesOnly),
+		"max_client_hello_size":                           skip(tunesOnly),
+		"close_connection_on_client_hello_parsing_errors": skip("what is no TLS finds a chain for plain text, or is closed"),
+	},
+}
