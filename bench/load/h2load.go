@@ -16,6 +16,7 @@ type Run struct {
 	Clients  int      // connections
 	Streams  int      // open at once on each connection
 	HTTP1    bool     // HTTP/1.1 instead of HTTP/2 with prior knowledge
+	TLS      bool     // HTTP/2 over TLS; certificates are not checked
 	CPU      int      // the CPU h2load is bound to; -1: none
 
 	// WindowBits makes the client's windows 2^WindowBits-1 bytes, for a stream
@@ -48,11 +49,15 @@ func (r Run) Start() (*proc.Proc, error) {
 		w := strconv.Itoa(r.WindowBits)
 		args = append(args, "-w", w, "-W", w)
 	}
+	scheme := "http://"
+	if r.TLS {
+		scheme = "https://"
+	}
 	if len(r.Paths) == 0 {
-		args = append(args, "http://"+r.Addr+"/")
+		args = append(args, scheme+r.Addr+"/")
 	}
 	for _, p := range r.Paths {
-		args = append(args, "http://"+r.Addr+p)
+		args = append(args, scheme+r.Addr+p)
 	}
 	var opts []proc.Option
 	if r.CPU >= 0 {

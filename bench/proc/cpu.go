@@ -54,6 +54,29 @@ func (p *Proc) RSS() (int64, error) {
 	return pages * int64(os.Getpagesize()), nil
 }
 
+// Anon returns the private, anonymous part of the resident memory (RssAnon) of the
+// program and its children in bytes: what is not a mapped file.
+func (p *Proc) Anon() (int64, error) {
+	var sum int64
+	for _, pid := range members(p.PID()) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			return 0, fmt.Errorf("proc: memory of %s: %w", p.Name, err)
+		}
+		_, rest, _ := strings.Cut(string(b), "\nRssAnon:")
+		f := strings.Fields(rest) // "1234 kB …"
+		if len(f) < 2 || f[1] != "kB" {
+			return 0, fmt.Errorf("proc: memory of %s (pid %d): no RssAnon in its status", p.Name, pid)
+		}
+		n, err := strconv.ParseInt(f[0], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("proc: memory of %s: %w", p.Name, err)
+		}
+		sum += n << 10
+	}
+	return sum, nil
+}
+
 // members returns the processes of group pgid that are alive.
 func members(pgid int) []int {
 	entries, err := os.ReadDir("/proc")

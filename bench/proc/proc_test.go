@@ -95,6 +95,24 @@ func TestCPUCountsWorkOfChildren(t *testing.T) {
 	}
 }
 
+func TestAnonIsPartOfRSS(t *testing.T) {
+	p := shell(t, `echo up; sleep 1000`)
+	if err := p.Await(within(t), "start", func(context.Context) bool { return strings.Contains(p.Output(), "up") }); err != nil {
+		t.Fatal(err)
+	}
+	anon, err := p.Anon()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rss, err := p.RSS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if anon <= 0 || anon >= rss {
+		t.Errorf("%d bytes of %d are anonymous", anon, rss)
+	}
+}
+
 func TestAwaitReportsAnEarlyEnd(t *testing.T) {
 	p := shell(t, `echo "cannot bind" >&2; exit 3`)
 	err := p.Await(within(t), "listen", func(context.Context) bool { return false })

@@ -28,12 +28,15 @@ func TestOfAttributesByTheInnermostKnownFunction(t *testing.T) {
 			sample(10, "golang.org/x/net/http2/hpack.(*Decoder).Write", mod+"proxy/h2.(*Conn).Feed"),
 			sample(10, "runtime.memclrNoHeapPointers", "runtime.mallocgc", mod+"policy.(*Breakers).Decide"),
 			sample(15, mod+"policy.(*Breakers).Decide", mod+"proxy.guard"),
-			sample(5, "example.com/unknown.F"),
+			sample(3, "example.com/unknown.F"),
+			sample(1, "runtime.memmove", "crypto/internal/fips140/aes/gcm.Seal", "crypto/tls.(*Conn).Write", mod+"proxy/shard.(*Shard).flush"),
+			sample(1, "internal/runtime/syscall/linux.Syscall6", "syscall.EpollWait", mod+"proxy/shard.(*poller).poll"),
 		},
 	}
 	want := map[string]float64{
 		"system calls: write": 40, "frames (h2)": 20, "header compression: decode": 10,
-		"memory: allocation": 10, "policy: breakers and degrade order": 15, stage.Other: 5,
+		"memory: allocation": 10, "policy: breakers and degrade order": 15, stage.Other: 3,
+		"TLS": 1, "scheduler: poll and wake": 1,
 	}
 	got := stage.Of(p)
 	if len(got) != len(want) {
