@@ -152,7 +152,7 @@ func TestCutBodyNeverLooksWhole(t *testing.T) {
 }
 
 func TestWebsocketIsRefusedClearly(t *testing.T) {
-	s, _ := behind(t)
+	s, _ := behind(t, "--upgrade", "none")
 	a := curl(t, false, "-H", "Connection: Upgrade", "-H", "Upgrade: websocket",
 		"-H", "Sec-WebSocket-Version: 13", "-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", s.url("/"))
 	if a.status != "HTTP/1.1 501" {

@@ -8,17 +8,22 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/quadnine/quadnine/bench/load/echo"
 	"github.com/quadnine/quadnine/bench/proc"
 	"github.com/quadnine/quadnine/bench/rivals"
 )
 
 // bin holds the programs under test, built once.
-var bin struct{ quadnine, statsapp, reverse string }
+var bin struct{ quadnine, statsapp, reverse, stats, interop string }
 
 // tools are the programs that the tests start, the bench's rivals included.
 var tools = append(rivals.Tools(), "curl", "nghttp", "h2spec", "prometheus", "promtool", "model-python")
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == echo.ChildArg { // the rivals' backend
+		fmt.Fprintln(os.Stderr, echo.Child(os.Args[2], os.Args[3]))
+		os.Exit(1)
+	}
 	flag.StringVar(&bin.quadnine, "quadnine", "", "test this `binary` instead of building one")
 	flag.Parse()
 	os.Exit(run(m))
@@ -43,6 +48,8 @@ func run(m *testing.M) int {
 		{&bin.quadnine, "quadnine", "..", "./cmd/quadnine"},
 		{&bin.statsapp, "statsapp", "..", "./examples/statsapp/cmd/statsapp"},
 		{&bin.reverse, "reverseproxy", "../bench", "./cmd/reverseproxy"},
+		{&bin.stats, "stats", "../bench", "./cmd/stats"},
+		{&bin.interop, "interop-client", ".", "google.golang.org/grpc/interop/client"},
 	} {
 		if *b.out != "" {
 			continue

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -8,25 +9,51 @@ import (
 	"github.com/quadnine/quadnine/bench/rivals"
 )
 
-// TestRivalsAnswer starts every proxy that the bench compares, through its
-// adapter: each passes a query on and the right body back. No timing.
+// TestRivalsAnswer starts every proxy and server that the bench compares, through
+// its adapter and in every mode: each passes a query on and the right body back. No
+// timing.
 func TestRivalsAnswer(t *testing.T) {
-	b, err := rivals.StartBackend(deadline(t, within), t.TempDir(), -1)
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(b.Stop)
-	for _, r := range rivals.All() {
-		t.Run(strings.ReplaceAll(r.Name, "/", " "), func(t *testing.T) {
-			run, err := r.Start(deadline(t, within), rivals.Place{
-				Dir: t.TempDir(), Upstream: b.H2, HTTP1: b.H1, CPU: -1, Quadnine: bin.quadnine, Reverse: bin.reverse,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			run.Stop()
-		})
+	at := rivals.Place{CPU: -1, Programs: rivals.Programs{Quadnine: bin.quadnine, Reverse: bin.reverse, Stats: bin.stats, Self: self}}
+	if at.Certs, err = rivals.NewCerts(t.TempDir()); err != nil {
+		t.Fatal(err)
 	}
+	if at.Programs.Drops, err = rivals.NewDrops(t.Context(), bin.quadnine, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []rivals.Mode{rivals.Plain, rivals.HTTP1, rivals.TLS} {
+		at.Mode, at.Dir = mode, t.TempDir()
+		to, err := rivals.StartBackend(deadline(t, within), at, rivals.Body(5000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(to.Stop)
+		for _, r := range rivals.All() {
+			answers(t, string(mode)+" "+r.Name, r, at, to)
+		}
+	}
+	for _, r := range rivals.Servers() {
+		answers(t, r.Name, r, at, nil)
+	}
+}
+
+// answers starts r and asks it once.
+func answers(t *testing.T, name string, r rivals.Rival, at rivals.Place, to *rivals.Backend) {
+	t.Helper()
+	t.Run(strings.ReplaceAll(name, "/", " "), func(t *testing.T) {
+		if r.Cannot[string(at.Mode)] != "" {
+			return // and the table says why
+		}
+		at.Dir, at.To = t.TempDir(), to
+		run, err := r.Start(deadline(t, within), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.Stop()
+	})
 }
 
 // mustFind returns the path of an installed tool.

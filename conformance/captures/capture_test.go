@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	// What the captured servers send, so that it can be read from JSON.
@@ -13,6 +14,7 @@ import (
 	_ "github.com/cncf/xds/go/xds/type/matcher/v3"
 	_ "github.com/cncf/xds/go/xds/type/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -45,14 +47,18 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/quadnine/quadnine/bench/proc"
+	"github.com/quadnine/quadnine/internal/testkit"
 )
+
+// secured are the addresses of listeners that speak TLS.
+var secured sync.Map
 
 const captured = "../../xds/compile/testdata/captures"
 
@@ -74,7 +80,20 @@ var apis = map[string]string{
 	"envoy.config.endpoint.v3.ClusterLoadAssignment":   "EDS",
 	"envoy.config.listener.v3.Listener":                "LDS",
 	"envoy.config.route.v3.RouteConfiguration":         "RDS",
-	"envoy.extensions.transport_sockets.tls.v3.Secret": "", // nobody asks for it
+	"envoy.extensions.transport_sockets.tls.v3.Secret": "", // captured without its key: see secrets
+}
+
+// secrets are in the place of those that captures leave out: a certificate of our own
+// under each name.
+func secrets(t *testing.T) (out []types.Resource) {
+	t.Helper()
+	pair := testkit.NewCA(t, "captures").Issue("www.example.com")
+	pem := func(b []byte) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
+	}
+	return append(out, &tlsv3.Secret{Name: "default/cert", Type: &tlsv3.Secret_TlsCertificate{
+		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: pem(pair.Cert), PrivateKey: pem(pair.Key)},
+	}})
 }
 
 // load reads what a server sent, the newest of each name, with addresses that
@@ -117,6 +136,9 @@ func load(t *testing.T, server, backend, dir string) (out []*resource) {
 		if r.api == "LDS" {
 			r.addr = addrs[i]
 			move(field(r.json, "address"), r.addr)
+			if text, err := json.Marshal(r.json); err == nil && strings.Contains(string(text), "DownstreamTlsContext") {
+				secured.Store(r.addr, true)
+			}
 		} else {
 			moveEndpoints(r.json, backend)
 		}

@@ -19,6 +19,7 @@ type management struct {
 	addr, node string
 	cache      cache.SnapshotCache
 	sets       int
+	secrets    []types.Resource
 
 	mu    sync.Mutex
 	nacks []string // guarded by mu
@@ -68,6 +69,10 @@ func (m *management) set(t *testing.T, all map[string][]types.Resource) map[stri
 	for api, kind := range kinds {
 		s.Resources[kind] = cache.NewResources(strconv.Itoa(m.sets), all[api])
 	}
+	if m.secrets == nil {
+		m.secrets = secrets(t)
+	}
+	s.Resources[types.Secret] = cache.NewResources("1", m.secrets) // who asks gets them; their versions are not waited for
 	if err := s.ConstructVersionMap(); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package captures
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -192,7 +193,11 @@ func newCaller(t *testing.T, addr string) caller {
 		Protocols: new(http.Protocols), DisableCompression: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			c.dials.Add(1)
-			return new(net.Dialer).DialContext(ctx, network, addr)
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if _, ok := secured.Load(addr); !ok || err != nil {
+				return conn, err
+			}
+			return tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "www.example.com", NextProtos: []string{"h2"}}), nil
 		},
 	}
 	tr.Protocols.SetUnencryptedHTTP2(true)

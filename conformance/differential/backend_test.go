@@ -114,6 +114,9 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name, value, _ := strings.Cut(v, "=")
 		h.Add(name, value)
 	}
+	if b.attempt(w, r) {
+		return
+	}
 	if key := r.Header.Get("Q-Hold"); key != "" {
 		h := b.holding(key)
 		h.arrived <- struct{}{}

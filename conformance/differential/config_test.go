@@ -43,12 +43,13 @@ type config struct {
 	listeners []types.Resource
 	routes    []types.Resource
 	runtime   []types.Resource
+	secrets   []types.Resource
 }
 
 func (c *config) byKind() map[types.ResponseType][]types.Resource {
 	return map[types.ResponseType][]types.Resource{
 		types.Cluster: c.clusters, types.Endpoint: c.endpoints, types.Listener: c.listeners,
-		types.Route: c.routes, types.Runtime: c.runtime,
+		types.Route: c.routes, types.Runtime: c.runtime, types.Secret: c.secrets,
 	}
 }
 
@@ -82,6 +83,9 @@ func (s *stand) expand(text string) string {
 		text = strings.ReplaceAll(text, "${"+b.id+"}", b.port())
 	}
 	text = strings.ReplaceAll(text, "${nobody}", s.nobody)
+	if s.papers != nil {
+		text = s.papers.print(text)
+	}
 	return strings.ReplaceAll(text, "$seq", strconv.Itoa(s.seq))
 }
 
@@ -123,6 +127,7 @@ type part struct {
 	listener  string   // fields of the Listener, over the default ones
 	clusters  []string // besides one of each backend
 	endpoints []string
+	secrets   []string
 	runtime   string // the fields of layer "rt"
 	change    func(c *config)
 }
@@ -140,6 +145,9 @@ func (s *stand) build(t *testing.T, p part, addr string) *config {
 	}
 	for _, text := range p.endpoints {
 		c.endpoints = append(c.endpoints, fill(t, new(endpointv3.ClusterLoadAssignment), plain(t, s.expand(text))))
+	}
+	for _, text := range p.secrets {
+		c.secrets = append(c.secrets, s.secretOf(t, text))
 	}
 	c.runtime = append(c.runtime, fill(t, new(runtimev3.Runtime), map[string]any{"name": "rt", "layer": plain(t, p.runtime)}))
 	name := "r" + strconv.Itoa(s.seq)

@@ -34,7 +34,8 @@ type stand struct {
 	cp           *management
 	envoy, ours  *proxy
 	seq, version int
-	name         string // of the case that runs
+	papers       *papers // nil: no case needs any
+	name         string  // of the case that runs
 }
 
 func (s *stand) both() []*proxy { return []*proxy{s.envoy, s.ours} }

@@ -161,6 +161,13 @@ func (m *management) response(k answerKey, typeURL, version string, names []stri
 	m.tell()
 }
 
+// nacked returns how often a node has refused a response.
+func (m *management) nacked(node string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nacks[node]
+}
+
 func (m *management) tell() {
 	close(m.news)
 	m.news = make(chan struct{})

@@ -66,7 +66,7 @@ func startGateway(t *testing.T, r resources) *gateway {
 	for _, name := range []string{"stable", "canary", "late"} {
 		g.backends[name] = startBackend(t, name)
 	}
-	g.write(t, "gateway.yaml", gatewayYAML([]int{g.port}, g.backends))
+	g.write(t, "gateway.yaml", gatewayYAML([]int{g.port}, 0, g.backends))
 	g.route(t, r)
 	config := filepath.Join(g.dir, "envoy-gateway.yaml")
 	if err := os.WriteFile(config, []byte(serverYAML(g.dir, proc.Port(addrs[1]))), 0o600); err != nil {

@@ -27,6 +27,7 @@ func TestEnvoyGateway(t *testing.T) {
 	t.Run("changes", g.testChanges)
 	t.Run("split changed", g.testSplit)
 	t.Run("listeners", g.testListeners)
+	t.Run("tls", g.testTLS)
 	if !envoy {
 		t.Run("status", g.testStatus)
 		t.Run("refusal", g.testRefusal)
@@ -208,13 +209,13 @@ func (g *gateway) testListeners(t *testing.T) {
 	const workers = 4
 	l := startLoad(t, g, workers, "/live")
 	c := client(t, false, func() {})
-	g.write(t, "gateway.yaml", gatewayYAML([]int{g.port, g.second}, g.backends))
+	g.write(t, "gateway.yaml", gatewayYAML([]int{g.port, g.second}, 0, g.backends))
 	if err := g.await(deadline(t), "serve the second port", func(ctx context.Context) bool {
 		return ask(ctx, c, g.second, "/live").Backend != ""
 	}); err != nil {
 		t.Error(err)
 	}
-	g.write(t, "gateway.yaml", gatewayYAML([]int{g.port}, g.backends))
+	g.write(t, "gateway.yaml", gatewayYAML([]int{g.port}, 0, g.backends))
 	if err := g.await(deadline(t), "close the second port", func(ctx context.Context) bool {
 		return ask(ctx, client(t, false, func() {}), g.second, "/live").err != nil
 	}); err != nil {

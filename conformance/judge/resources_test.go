@@ -1,8 +1,11 @@
 package judge
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strings"
+
+	"github.com/quadnine/quadnine/internal/testkit"
 )
 
 // host is the name that all routes are for.
@@ -28,12 +31,16 @@ extensionApis: {enableBackend: true, enableLua: true}
 `, dir, admin)
 }
 
-// gatewayYAML is the class, a Gateway at ports, and backends.
-func gatewayYAML(ports []int, backends map[string]*backend) string {
+// gatewayYAML is the class, a Gateway at ports, and backends. At the port secure, if
+// that is not 0, it speaks TLS with what secretYAML holds.
+func gatewayYAML(ports []int, secure int, backends map[string]*backend) string {
 	var b strings.Builder
 	listeners := make([]string, len(ports))
 	for i, p := range ports {
 		listeners[i] = fmt.Sprintf("{name: http-%d, protocol: HTTP, port: %d}", i, p)
+	}
+	if secure != 0 {
+		listeners = append(listeners, fmt.Sprintf("{name: https, protocol: HTTPS, port: %d, hostname: %s, tls: {mode: Terminate, certificateRefs: [{kind: Secret, name: judge}]}}", secure, host))
 	}
 	fmt.Fprintf(&b, `apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
@@ -64,6 +71,17 @@ spec: {endpoints: [{ip: {address: 127.0.0.1, port: %d}}]}
 `, x.name, x.port)
 	}
 	return b.String()
+}
+
+// secretYAML is a certificate and its key.
+func secretYAML(p testkit.Pair) string {
+	in := base64.StdEncoding.EncodeToString
+	return `apiVersion: v1
+kind: Secret
+metadata: {name: judge, namespace: default}
+type: kubernetes.io/tls
+data: {tls.crt: ` + in(p.Cert) + `, tls.key: ` + in(p.Key) + `}
+`
 }
 
 // luaYAML is a policy that no quadnine will follow: a script in the proxy.
