@@ -34,9 +34,11 @@ func earlyApp(t *testing.T, h2 bool) string {
 			go func() {
 				if !h2 {
 					if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-						_, _ = fmt.Fprintf(c, "HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n%s", len(early), early)
+						_, _ = fmt.Fprintf(c, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(early), early)
 					}
-					return // and the connection stays as it is
+					// And the connection stays as it is. Had the reply not said that this was
+					// the last one, a proxy that had sent all of the body by then would use it again.
+					return
 				}
 				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
 					return
