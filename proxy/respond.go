@@ -6,6 +6,7 @@ import (
 
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy/field"
+	"github.com/quadnine/quadnine/proxy/h1"
 	"github.com/quadnine/quadnine/telemetry"
 )
 
@@ -58,11 +59,20 @@ func (respond) local(x *Exchange) {
 		x.decorate()
 	}
 	bodyless := len(x.reply) == 0 || x.method == methodHead
+	x.whole()
 	x.down.WriteHead(&x.resp, bodyless)
 	if !bodyless {
 		x.sent += int64(len(x.reply))
 		x.rest = x.reply
 		x.writeRest()
+	}
+}
+
+// whole says, before the head is written, that nothing more of the reply is
+// awaited.
+func (x *Exchange) whole() {
+	if s, ok := x.down.(*h1.Stream); ok {
+		s.Whole()
 	}
 }
 
@@ -93,6 +103,9 @@ func (respond) relay(x *Exchange) {
 		x.tellExtended()
 	}
 	end := x.upEnded && !x.upHasTr
+	if end {
+		x.whole()
+	}
 	x.down.WriteHead(&x.resp, end && len(x.body) == 0)
 	x.sent += int64(len(x.body)) // its credit was given while it was held
 	switch {

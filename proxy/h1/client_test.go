@@ -109,6 +109,29 @@ func TestClientConnectionIsReused(t *testing.T) {
 	}
 }
 
+// An upload that was answered before its end may wait for a reader who never
+// comes: what is left of it is not sent.
+func TestClientBreaksOffAnAnsweredUpload(t *testing.T) {
+	for _, keep := range []string{"", "Connection: close\r\n"} {
+		r := new(recorder)
+		c := NewClient(Config{}, r)
+		s, err := c.OpenStream(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.WriteHead(fields(":method", "POST", ":authority", "a", ":path", "/", "content-length", "10"), false)
+		s.WriteData([]byte("half "), false)
+		take(c)
+		feed(t, c, "HTTP/1.1 413 Too Large\r\n"+keep+"Content-Length: 0\r\n\r\n")
+		take(c)
+		outputs := r.outputs
+		s.Release()
+		if !c.Aborted() || !c.Closing() || r.outputs == outputs {
+			t.Errorf("%q: aborted %v, closing %v, told its driver %v; want all", keep, c.Aborted(), c.Closing(), r.outputs > outputs)
+		}
+	}
+}
+
 func TestClientTakesNothingItDidNotAskFor(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 	c, r, _ := newClient(t, Config{}, "GET")

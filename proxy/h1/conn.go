@@ -125,6 +125,10 @@ func (c *Conn) Closing() bool { return c.closing }
 // that the peer sees a reset (SO_LINGER 0) and takes nothing for complete.
 func (c *Conn) Aborted() bool { return c.aborted }
 
+// Abandoned reports that what is left of an aborted request is not worth sending:
+// its response is in hand, or nobody waits for one.
+func (c *Conn) Abandoned() bool { return c.aborted && !c.server }
+
 // Active returns the number of open streams: 0 or 1.
 func (c *Conn) Active() int {
 	if c.s.live && !c.s.over() {
@@ -215,4 +219,5 @@ func (c *Conn) close() {
 func (c *Conn) abort() {
 	c.aborted = true
 	c.close()
+	c.touch() // also when it was closing already, after its output
 }

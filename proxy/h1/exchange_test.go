@@ -80,6 +80,25 @@ func TestExpectContinue(t *testing.T) {
 	})
 }
 
+// A reply with a body of its own that is all there ends the connection as an empty
+// one does, and says so.
+func TestWholeReplyBeforeTheBodyAnnouncesTheClose(t *testing.T) {
+	const length = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"
+	for in, closes := range map[string]bool{length: true, length + "h": true, length + "hi": false} {
+		r := &recorder{onHead: func(s *Stream, _ *field.List, _ bool) {
+			s.Whole()
+			s.WriteHead(fields(":status", "404", "content-length", "3"), false)
+			s.WriteData([]byte("no\n"), true)
+			s.Release()
+		}}
+		c := NewServer(Config{}, r)
+		feed(t, c, in)
+		if said := strings.Contains(take(c), "connection: close"); said != closes || c.Closing() != closes || c.Aborted() {
+			t.Errorf("%q: said %v, closing %v, aborted %v; want the close %v", in, said, c.Closing(), c.Aborted(), closes)
+		}
+	}
+}
+
 func TestEarlyReply(t *testing.T) {
 	early := func(in string) (*Conn, *recorder) {
 		r := &recorder{onHead: func(s *Stream, _ *field.List, _ bool) {

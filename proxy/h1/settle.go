@@ -48,10 +48,7 @@ func (c *Conn) settleClient(s *Stream) {
 	s.live = false
 	switch {
 	case !s.over():
-		if !s.rEnd {
-			c.aborted = true
-		}
-		c.close()
+		c.abort() // also with the response in hand: nobody may ever read the rest of the request
 	case c.shut || len(c.cur) > 0 || !c.keep:
 		c.close()
 	default:

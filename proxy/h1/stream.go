@@ -25,6 +25,7 @@ type Stream struct {
 	isHead   bool // the request's method is HEAD
 	old      bool // server role: the caller speaks HTTP/1.0
 	headDone bool // our final head is in the output
+	whole    bool // all of our message is there when its head is written
 	mode     mode
 	left     int64 // in modeLength: bytes that the owner has yet to write
 	wEnd     bool  // the owner has ended our message

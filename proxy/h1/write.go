@@ -35,6 +35,11 @@ func (s *Stream) WriteHead(head *field.List, end bool) {
 	}
 }
 
+// Whole says that all of the message is there that the next WriteHead begins. A
+// response that is over before its request ends the connection, and its head
+// can then say so.
+func (s *Stream) Whole() { s.whole = true }
+
 func (s *Stream) writeResponse(head *field.List, end bool) (why string) {
 	c := s.c
 	code := head.Get(":status")
@@ -78,7 +83,7 @@ func (s *Stream) writeResponse(head *field.List, end bool) (why string) {
 	if end && s.left > 0 {
 		return "response ends before its content-length"
 	}
-	if c.shut || end && !s.rEnd && !c.restIsHere() {
+	if c.shut || (end || s.whole) && !s.rEnd && !c.restIsHere() {
 		c.keep = false
 	}
 	if !c.keep {

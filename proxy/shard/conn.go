@@ -30,6 +30,10 @@ type Engine interface {
 // clean end: a truncated HTTP/1.1 body must not look whole.
 type aborter interface{ Aborted() bool }
 
+// abandoner is an aborter whose output may be worth nothing any more: it is not
+// kept for a peer who takes none of it.
+type abandoner interface{ Abandoned() bool }
+
 // Owner learns of a connection's end.
 type Owner interface {
 	// OnClosed is called exactly once, after the engine's FeedEOF. err is what
@@ -68,6 +72,7 @@ type Conn struct {
 	isDirty   bool
 	paused    bool // nothing is read until the engine wants more
 	lingering bool
+	deaf      error // why the peer takes no more output; what it sent before is still read
 	closed    bool
 	cause     error
 }
@@ -141,6 +146,9 @@ func (c *Conn) received(p []byte, err error) bool {
 // ended handles the end of input: the engine may still have output to write
 // (an HTTP/1.1 peer that half-closed gets nothing more, as with other proxies).
 func (c *Conn) ended(err error) {
+	if c.cause == nil && c.deaf != nil {
+		err = c.deaf
+	}
 	if c.cause == nil && !errors.Is(err, io.EOF) {
 		c.cause = err
 	}
@@ -155,9 +163,13 @@ func (c *Conn) flush() {
 	if !c.writing {
 		out := c.engine.TakeOutput(c.spare)
 		c.spare = nil
-		if len(out) == 0 {
+		switch {
+		case len(out) == 0:
 			c.spare = out
-		} else {
+		case c.deaf != nil:
+			c.keep(out)
+			c.engine.Backlog(0)
+		default:
 			c.write(out)
 		}
 		if c.closed {
@@ -168,7 +180,10 @@ func (c *Conn) flush() {
 		c.paused = false
 		c.carrier.resume()
 	}
-	if !c.writing && (c.cause != nil || c.engine.Closing()) {
+	if c.cause == nil && !c.engine.Closing() {
+		return
+	}
+	if a, ok := c.engine.(abandoner); !c.writing || ok && a.Abandoned() {
 		c.finish()
 	}
 }
@@ -178,8 +193,12 @@ func (c *Conn) Expire(_ *Timer, now int64) {
 	if c.closed {
 		return
 	}
-	if c.lingering {
+	switch {
+	case c.lingering:
 		c.close(c.cause)
+		return
+	case c.deaf != nil:
+		c.ended(io.EOF)
 		return
 	}
 	if taken := c.taken.Load(); taken != c.seen {
@@ -194,6 +213,10 @@ func (c *Conn) Expire(_ *Timer, now int64) {
 // finish closes after the last output. A peer that may still be sending gets the
 // chance to read it: closing at once would answer its bytes with a reset.
 func (c *Conn) finish() {
+	if c.deaf != nil {
+		c.ended(io.EOF)
+		return
+	}
 	if a, ok := c.engine.(aborter); ok && a.Aborted() {
 		c.carrier.reset()
 		c.close(c.cause)

@@ -179,6 +179,77 @@ func TestSocketAbortsWithAReset(t *testing.T) {
 	}
 }
 
+// TestSocketAbortDoesNotWaitForAReader: output that nobody takes does not hold a
+// connection that is to be broken off.
+func TestSocketAbortDoesNotWaitForAReader(t *testing.T) {
+	for _, d := range here {
+		t.Run(d.String(), func(t *testing.T) {
+			h := startWith(t, d)
+			near, far := tcp(t)
+			l := h.attach(near, new(toy))
+			h.do(func() {
+				l.toy.out = append(l.toy.out, make([]byte, 64<<20)...) // more than any kernel takes
+				l.Dirty()
+			})
+			h.do(func() {
+				l.toy.broken, l.toy.abandoned, l.toy.closing = true, true, true
+				l.Dirty()
+			})
+			if err := l.ended(t); err != nil {
+				t.Errorf("ended with %v, want nil at once", err)
+			}
+			if _, err := io.Copy(io.Discard, far); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("peer saw %v, want a reset", err)
+			}
+		})
+	}
+}
+
+// TestSocketReadsWhatCameBeforeAReset: a peer that answered and then broke off,
+// because it did not want the rest, was answered by a write that fails before its
+// words are read.
+func TestSocketReadsWhatCameBeforeAReset(t *testing.T) {
+	for _, d := range here {
+		t.Run(d.String(), func(t *testing.T) {
+			h := startWith(t, d)
+			near, far := tcp(t)
+			l := h.attach(near, new(toy))
+			h.do(func() { // the loop sees nothing meanwhile
+				l.write([]byte("not wanted"))
+				if err := readable(far); err != nil { // closed with bytes unread, the kernel sends a reset
+					t.Error(err)
+				}
+				if _, err := far.Write([]byte("an early answer")); err != nil {
+					t.Error(err)
+				}
+				_ = far.Close()
+				for l.deaf == nil && !l.Conn.closed { // until the reset has come
+					l.write([]byte("more"))
+				}
+			})
+			if err := l.ended(t); err == nil {
+				t.Error("ended cleanly, want the error of the write")
+			}
+			if got := string(l.toy.in); got != "an early answer" {
+				t.Errorf("read %q", got)
+			}
+		})
+	}
+}
+
+// readable waits until c has bytes, and leaves them there.
+func readable(c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peek error
+	return errors.Join(raw.Read(func(fd uintptr) bool {
+		_, _, peek = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
+		return !errors.Is(peek, syscall.EAGAIN)
+	}), peek)
+}
+
 // TestSocketLingers: a peer that is still sending when it is refused gets to
 // read why. Without the linger the kernel would answer its bytes with a reset
 // that may overtake the refusal.

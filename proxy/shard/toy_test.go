@@ -15,6 +15,8 @@ type toy struct {
 	broken  bool  // Aborted
 	refuse  error // what Feed answers
 
+	abandoned bool // Abandoned
+
 	out     []byte
 	in      []byte
 	feeds   int
@@ -54,6 +56,8 @@ func (e *toy) Backlog(n int) {
 func (e *toy) Reading() bool { return e.full == 0 || len(e.in) < e.full }
 func (e *toy) Closing() bool { return e.closing }
 func (e *toy) Aborted() bool { return e.broken }
+
+func (e *toy) Abandoned() bool { return e.abandoned }
 
 // line is a Conn with a toy engine, and what became of it.
 type line struct {

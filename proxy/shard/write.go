@@ -6,7 +6,8 @@ import "github.com/quadnine/quadnine/internal/bufpool"
 func (c *Conn) write(out []byte) {
 	n, err := c.carrier.write(out)
 	if err != nil {
-		c.close(err)
+		c.keep(out)
+		c.deafen(err)
 		return
 	}
 	if n == len(out) {
@@ -31,10 +32,25 @@ func (c *Conn) drained(err error) {
 		return
 	}
 	if err != nil {
-		c.close(err)
+		c.deafen(err)
 		return
 	}
 	c.engine.Backlog(0)
+	c.Dirty()
+}
+
+// deafen goes on without writing: the peer has gone, but what it said before, an
+// early response for one, may still be in the socket. Its end follows at once, or
+// is not waited for longer than lingerFor. An engine that wants nothing to be
+// read would not see that end, so it ends now.
+func (c *Conn) deafen(err error) {
+	if c.paused {
+		c.close(err)
+		return
+	}
+	c.deaf = err
+	c.engine.Backlog(0)
+	c.shard.Arm(&c.stall, c.shard.now+int64(lingerFor))
 	c.Dirty()
 }
 

@@ -29,6 +29,9 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // aborter is an inner engine that may want the peer to see a broken connection.
 type aborter interface{ Aborted() bool }
 
+// abandoner is an inner engine whose output may be worth nothing any more.
+type abandoner interface{ Abandoned() bool }
+
 // cutter is an inner engine to which it matters whether the peer meant the end:
 // what only an end delimits is incomplete without one.
 type cutter interface{ Cut() }
@@ -159,4 +162,10 @@ func (e *Engine) Closing() bool { return e.failed || e.told || e.inner.Closing()
 func (e *Engine) Aborted() bool {
 	a, ok := e.inner.(aborter)
 	return ok && a.Aborted()
+}
+
+// Abandoned reports whether the output is not worth waiting for.
+func (e *Engine) Abandoned() bool {
+	a, ok := e.inner.(abandoner)
+	return ok && a.Abandoned()
 }
