@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/quadnine/quadnine/secure"
 	"github.com/quadnine/quadnine/snapshot"
+	"github.com/quadnine/quadnine/xds/compile"
 )
 
 type (
@@ -124,33 +124,16 @@ func (u upstreamTLS) validation(common *tlsv3.CommonTlsContext) (*tlsv3.Certific
 	return merged, nil
 }
 
-// versions of TLS, by Envoy's names for them; 0 is Go's own bound.
-var versions = map[tlsv3.TlsParameters_TlsProtocol]uint16{
-	tlsv3.TlsParameters_TLS_AUTO: 0,
-	tlsv3.TlsParameters_TLSv1_0:  tls.VersionTLS10,
-	tlsv3.TlsParameters_TLSv1_1:  tls.VersionTLS11,
-	tlsv3.TlsParameters_TLSv1_2:  tls.VersionTLS12,
-	tlsv3.TlsParameters_TLSv1_3:  tls.VersionTLS13,
-}
-
-var curves = map[string]tls.CurveID{
-	"X25519": tls.X25519, "P-256": tls.CurveP256, "P-384": tls.CurveP384, "P-521": tls.CurveP521, "X25519MLKEM768": tls.X25519MLKEM768,
-}
-
-// suites of TLS 1.2 by OpenSSL's names; those of TLS 1.3 are not configurable,
-// here and there.
-var suites = map[string]uint16{
-	"ECDHE-ECDSA-AES128-GCM-SHA256": tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-	"ECDHE-RSA-AES128-GCM-SHA256":   tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-	"ECDHE-ECDSA-AES256-GCM-SHA384": tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-	"ECDHE-RSA-AES256-GCM-SHA384":   tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-	"ECDHE-ECDSA-CHACHA20-POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-	"ECDHE-RSA-CHACHA20-POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+// suites are those of TLS 1.2 that a management stream may use: what has forward
+// secrecy and authenticated encryption. Those of TLS 1.3 are not configurable.
+var suites = []string{
+	"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305",
+	"ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-CHACHA20-POLY1305",
 }
 
 func parameters(config *tls.Config, p *tlsv3.TlsParameters) error {
-	low, ok := versions[p.GetTlsMinimumProtocolVersion()]
-	high, ok2 := versions[p.GetTlsMaximumProtocolVersion()]
+	low, ok := compile.TLSVersion(p.GetTlsMinimumProtocolVersion())
+	high, ok2 := compile.TLSVersion(p.GetTlsMaximumProtocolVersion())
 	if !ok || !ok2 {
 		return fmt.Errorf("tls_params: versions %v to %v: unknown", p.GetTlsMinimumProtocolVersion(), p.GetTlsMaximumProtocolVersion())
 	}
@@ -166,7 +149,7 @@ func parameters(config *tls.Config, p *tlsv3.TlsParameters) error {
 		config.CipherSuites = append(config.CipherSuites, list...)
 	}
 	for i, name := range p.GetEcdhCurves() {
-		curve, ok := curves[name]
+		curve, ok := compile.TLSCurve(name)
 		if !ok {
 			return fmt.Errorf("tls_params.ecdh_curves[%d]: %q is not supported", i, name)
 		}
@@ -180,9 +163,9 @@ func parameters(config *tls.Config, p *tlsv3.TlsParameters) error {
 func alternatives(entry string) ([]uint16, error) {
 	var all []uint16
 	for name := range strings.SplitSeq(strings.Trim(entry, "[]"), "|") {
-		id, ok := suites[name]
-		if !ok {
-			return nil, fmt.Errorf("%q is not supported: supported are %s", name, strings.Join(slices.Sorted(maps.Keys(suites)), ", "))
+		id, ok := compile.TLSSuite(name)
+		if !ok || !slices.Contains(suites, name) {
+			return nil, fmt.Errorf("%q is not supported: supported are %s", name, strings.Join(suites, ", "))
 		}
 		all = append(all, id)
 	}

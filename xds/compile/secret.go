@@ -2,20 +2,14 @@ package compile
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"net"
-	"regexp"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/quadnine/quadnine/snapshot"
 )
@@ -162,92 +156,20 @@ func (r *review) validation(m *tlsv3.CertificateValidationContext, p *at) *snaps
 		r.subject(out, tlsv3.SubjectAltNameMatcher_SAN_TYPE_UNSPECIFIED, n, p.i("match_subject_alt_names", i))
 	}
 	for i, s := range m.GetVerifyCertificateHash() {
-		sum, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
-		if err != nil || len(sum) != sha256.Size {
+		sum, ok := CertificateHash(s)
+		if !ok {
 			r.fail(p.i("verify_certificate_hash", i), "write the SHA-256 of the certificate in hexadecimal", "Invalid hex-encoded SHA-256 %s", s)
 			continue
 		}
 		out.Hashes = append(out.Hashes, sum)
 	}
 	for i, s := range m.GetVerifyCertificateSpki() {
-		sum, err := base64.StdEncoding.DecodeString(s)
-		if err != nil || len(sum) != sha256.Size {
+		sum, ok := KeyHash(s)
+		if !ok {
 			r.fail(p.i("verify_certificate_spki", i), "write the SHA-256 of the public key in base64", "Invalid base64-encoded SHA-256 %s", s)
 			continue
 		}
 		out.Keys = append(out.Keys, sum)
 	}
 	return out
-}
-
-// sanKinds are by SubjectAltNameMatcher.san_type.
-var sanKinds = map[tlsv3.SubjectAltNameMatcher_SanType]snapshot.NameKind{
-	tlsv3.SubjectAltNameMatcher_SAN_TYPE_UNSPECIFIED: snapshot.NameAny,
-	tlsv3.SubjectAltNameMatcher_EMAIL:                snapshot.NameEmail,
-	tlsv3.SubjectAltNameMatcher_DNS:                  snapshot.NameDNS,
-	tlsv3.SubjectAltNameMatcher_URI:                  snapshot.NameURI,
-	tlsv3.SubjectAltNameMatcher_IP_ADDRESS:           snapshot.NameIP,
-}
-
-// subject compiles a matcher of a certificate's names.
-func (r *review) subject(out *snapshot.Validation, kind tlsv3.SubjectAltNameMatcher_SanType, m *matcherv3.StringMatcher, p *at) {
-	var n snapshot.NameMatcher
-	var ok bool
-	if n.Kind, ok = sanKinds[kind]; !ok {
-		r.refuse(p.f("san_type"), kind.String(), "use URI, DNS, IP_ADDRESS or EMAIL")
-		return
-	}
-	fold := func(s string) string { return s }
-	if m.GetIgnoreCase() {
-		fold = strings.ToLower
-	}
-	kindText := strings.ToLower(kind.String())
-	if n.Kind == snapshot.NameAny {
-		kindText = "any name"
-	}
-	switch by := m.GetMatchPattern().(type) {
-	case *matcherv3.StringMatcher_Exact:
-		want := fold(by.Exact)
-		if ip := net.ParseIP(want); ip != nil {
-			want = ip.String() // as the certificate's are written
-		}
-		n.Text = kindText + " " + by.Exact
-		n.Match = func(name string, dns bool) bool {
-			return fold(name) == want || dns && wildcard(fold(name), want)
-		}
-	case *matcherv3.StringMatcher_Prefix:
-		want := fold(by.Prefix)
-		n.Text = kindText + " " + by.Prefix + "*"
-		n.Match = func(name string, _ bool) bool { return strings.HasPrefix(fold(name), want) }
-	case *matcherv3.StringMatcher_Suffix:
-		want := fold(by.Suffix)
-		n.Text = kindText + " *" + by.Suffix
-		n.Match = func(name string, _ bool) bool { return strings.HasSuffix(fold(name), want) }
-	case *matcherv3.StringMatcher_Contains:
-		want := fold(by.Contains)
-		n.Text = kindText + " *" + by.Contains + "*"
-		n.Match = func(name string, _ bool) bool { return strings.Contains(fold(name), want) }
-	case *matcherv3.StringMatcher_SafeRegex:
-		var re *regexp.Regexp
-		if re = r.regex(by.SafeRegex, p.f("matcher").f("safe_regex")); re == nil {
-			return
-		}
-		n.Text = kindText + " ~" + by.SafeRegex.GetRegex()
-		n.Match = func(name string, _ bool) bool { return re.MatchString(name) }
-	default:
-		r.fail(p, "use exact, prefix, suffix, contains or safe_regex", "has no pattern")
-		return
-	}
-	out.Names = append(out.Names, n)
-}
-
-// wildcard reports whether a DNS name of a certificate, "*.example.com", covers a
-// name: the star stands for one label.
-func wildcard(pattern, name string) bool {
-	suffix, ok := strings.CutPrefix(pattern, "*")
-	if !ok || !strings.HasPrefix(suffix, ".") {
-		return false
-	}
-	label, ok := strings.CutSuffix(name, suffix)
-	return ok && label != "" && !strings.Contains(label, ".")
 }

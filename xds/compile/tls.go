@@ -173,6 +173,25 @@ var tlsSuites = map[string]uint16{
 	"AES256-SHA":                    tls.TLS_RSA_WITH_AES_256_CBC_SHA,
 }
 
+// TLSVersion returns Go's number for a version of TLS, 0 for Go's own bound. False:
+// Envoy has none of that name.
+func TLSVersion(v tlsv3.TlsParameters_TlsProtocol) (uint16, bool) {
+	id, ok := tlsVersions[v]
+	return id, ok
+}
+
+// TLSCurve returns a curve by BoringSSL's name.
+func TLSCurve(name string) (tls.CurveID, bool) {
+	id, ok := tlsCurves[name]
+	return id, ok
+}
+
+// TLSSuite returns a suite of TLS 1.2 by BoringSSL's name.
+func TLSSuite(name string) (uint16, bool) {
+	id, ok := tlsSuites[name]
+	return id, ok
+}
+
 func (r *review) parameters(m *tlsv3.TlsParameters, out *snapshot.TLS, p *at) {
 	out.MinVersion, out.MaxVersion = tlsVersions[m.GetTlsMinimumProtocolVersion()], tlsVersions[m.GetTlsMaximumProtocolVersion()]
 	low := out.MinVersion
