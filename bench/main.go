@@ -64,5 +64,9 @@ func flags() options {
 	flag.BoolVar(&o.markdown, "markdown", false, "print the tables as Markdown, as they are kept in the results folder")
 	flag.StringVar(&o.quadnine, "quadnine", "", "quadnine `binary` to measure (default: built from ..)")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "bench: %q is no flag: tables are chosen with -table, files go to -results\n", flag.Args())
+		os.Exit(2)
+	}
 	return o
 }
