@@ -182,11 +182,11 @@ func (r *report) changes(ctx context.Context, o options, dir string, log io.Writ
 	}
 	if o.profile > 0 {
 		x.Profile = func(ctx context.Context, admin string) error {
-			raw, err := contest.Fetch(ctx, admin, o.profile)
+			p, err := contest.Fetch(ctx, admin, o.profile)
 			if err != nil {
 				return err
 			}
-			return contest.Keep(o.results, "quadnine-xds.pprof", raw)
+			return contest.Keep(o.results, "quadnine-xds.pprof", p)
 		}
 	}
 	r.XDS, err = xds.Compare(ctx, dir, x, log)
@@ -254,7 +254,7 @@ func (r *report) keep(folder string, tables []*grid.Table) (err error) {
 
 // build compiles pkg of the module in dir into out.
 func build(ctx context.Context, dir, out, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out, pkg)
 	cmd.Dir = dir
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", pkg, err, msg)

@@ -40,16 +40,12 @@ func (s *stand) profile(ctx context.Context, c *testCase, res *Result) ([]Share,
 		return nil, err
 	}
 	defer client.Stop()
-	raw, err := Fetch(ctx, e.run.Admin, s.Profile)
+	p, err := Fetch(ctx, e.run.Admin, s.Profile)
 	if err != nil {
 		return nil, err
 	}
-	if err := Keep(s.Results, "quadnine-"+c.name+".pprof", raw); err != nil {
+	if err := Keep(s.Results, "quadnine-"+c.name+".pprof", p); err != nil {
 		return nil, err
-	}
-	p, err := profile.ParseData(raw)
-	if err != nil {
-		return nil, fmt.Errorf("read it: %w", err)
 	}
 	perRequest := res.cell(e.Name).median(cpu) * 1e3
 	var out []Share
@@ -59,20 +55,30 @@ func (s *stand) profile(ctx context.Context, c *testCase, res *Result) ([]Share,
 	return out, nil
 }
 
-// Keep writes a profile into the folder for results.
-func Keep(folder, name string, raw []byte) error {
+// Keep writes a profile into the folder for results, without the place where the
+// binary was: profiles are published.
+func Keep(folder, name string, p *profile.Profile) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("keep the profile: %w", err)
+		}
+	}()
+	for _, m := range p.Mapping {
+		m.File = filepath.Base(m.File)
+	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("keep the profile: %w", err)
+		return err
 	}
-	if err := os.WriteFile(filepath.Join(folder, name), raw, 0o644); err != nil {
-		return fmt.Errorf("keep the profile: %w", err)
+	f, err := os.Create(filepath.Join(folder, name))
+	if err != nil {
+		return err
 	}
-	return nil
+	return errors.Join(p.Write(f), f.Close())
 }
 
 // Fetch takes a CPU profile of length d, a second at least, from quadnine's admin
 // address.
-func Fetch(ctx context.Context, admin string, d time.Duration) ([]byte, error) {
+func Fetch(ctx context.Context, admin string, d time.Duration) (*profile.Profile, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d+10*time.Second, errors.New("the profile did not arrive in time"))
 	defer cancel()
 	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, max(1, int(d.Seconds())))
@@ -92,5 +98,9 @@ func Fetch(ctx context.Context, admin string, d time.Duration) ([]byte, error) {
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("profile: %s answers %d: %.200s", url, res.StatusCode, raw)
 	}
-	return raw, nil
+	p, err := profile.ParseData(raw)
+	if err != nil {
+		return nil, fmt.Errorf("profile: read it: %w", err)
+	}
+	return p, nil
 }
