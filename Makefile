@@ -64,7 +64,7 @@ judge: ## Envoy Gateway starts and drives quadnine (installs it into the cache o
 	cd conformance && QUADNINE_JUDGE=1 $(GO) test -v -count=1 -timeout 10m ./judge
 
 soak: ## conformance with every loop at full length (needs make deps; about an hour)
-	QUADNINE_KILLS=100 $(GO) test -count=1 -run Kill ./loader
+	QUADNINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run "Kill|PowerCut" ./loader
 	QUADNINE_INJECTIONS=1000 $(GO) test -count=1 -timeout 30m -run NothingIsRouted ./cmd/quadnine
 	cd conformance && QUADNINE_SOAK=1 $(GO) test -v -p 1 -count=1 -timeout 120m ./...
 

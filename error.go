@@ -10,22 +10,23 @@ type Code uint8
 
 // The codes, with the HTTP status that each becomes.
 const (
-	Internal     Code = iota // 500: a defect of ours
-	BadRequest               // 400
-	TooLarge                 // 431 (header) or 413 (body)
-	NotFound                 // 404
-	Timeout                  // 504 from an upstream, 408 from a caller
-	Unavailable              // 503
-	BadGateway               // 502: the upstream's answer is unusable
-	Canceled                 // no status: the caller is gone
-	Unsupported              // 501
-	BodyTooLarge             // 413
+	Internal      Code = iota // 500: a defect of ours
+	BadRequest                // 400
+	TooLarge                  // 431 (header) or 413 (body)
+	NotFound                  // 404
+	Timeout                   // 504 from an upstream, 408 from a caller
+	Unavailable               // 503
+	BadGateway                // 502: the upstream's answer is unusable
+	Canceled                  // no status: the caller is gone
+	Unsupported               // 501
+	BodyTooLarge              // 413
+	Unprocessable             // 422: understood, and nothing can be computed from what it is about
 )
 
 var codeNames = [...]string{
 	Internal: "internal", BadRequest: "bad-request", TooLarge: "header-too-large", NotFound: "not-found",
 	Timeout: "timeout", Unavailable: "unavailable", BadGateway: "bad-gateway", Canceled: "canceled",
-	Unsupported: "unsupported", BodyTooLarge: "body-too-large",
+	Unsupported: "unsupported", BodyTooLarge: "body-too-large", Unprocessable: "unprocessable",
 }
 
 // String returns the code as it stands in headers, metrics and logs.
@@ -45,6 +46,8 @@ func (c Code) Status(origin Origin) int {
 		return 431
 	case BodyTooLarge:
 		return 413
+	case Unprocessable:
+		return 422
 	case NotFound:
 		return 404
 	case Timeout:

@@ -41,16 +41,17 @@ func TestCodes(t *testing.T) {
 		local, downstream, upstream int
 	}
 	want := []row{
-		Internal:     {"internal", 500, 500, 500},
-		BadRequest:   {"bad-request", 400, 400, 400},
-		TooLarge:     {"header-too-large", 431, 431, 431},
-		NotFound:     {"not-found", 404, 404, 404},
-		Timeout:      {"timeout", 504, 408, 504},
-		Unavailable:  {"unavailable", 503, 503, 503},
-		BadGateway:   {"bad-gateway", 502, 502, 502},
-		Canceled:     {"canceled", 500, 500, 500}, // nobody is left to see it
-		Unsupported:  {"unsupported", 501, 501, 501},
-		BodyTooLarge: {"body-too-large", 413, 413, 413},
+		Internal:      {"internal", 500, 500, 500},
+		BadRequest:    {"bad-request", 400, 400, 400},
+		TooLarge:      {"header-too-large", 431, 431, 431},
+		NotFound:      {"not-found", 404, 404, 404},
+		Timeout:       {"timeout", 504, 408, 504},
+		Unavailable:   {"unavailable", 503, 503, 503},
+		BadGateway:    {"bad-gateway", 502, 502, 502},
+		Canceled:      {"canceled", 500, 500, 500}, // nobody is left to see it
+		Unsupported:   {"unsupported", 501, 501, 501},
+		BodyTooLarge:  {"body-too-large", 413, 413, 413},
+		Unprocessable: {"unprocessable", 422, 422, 422},
 	}
 	if len(want) != len(codeNames) {
 		t.Fatalf("%d codes tested of %d", len(want), len(codeNames))

@@ -35,8 +35,15 @@ func New(v Views) http.Handler {
 	root := http.NewServeMux()
 	root.Handle("/", readOnly(mux))
 	if v.Rollback != nil {
-		root.HandleFunc(rollbackPath, v.rollback)
+		root.HandleFunc(rollbackPath, change("a rollback changes what answers", v.rollback))
 	}
+	if v.Activate != nil {
+		root.HandleFunc(activatePath, change("this changes what answers", v.activate))
+	}
+	if v.GC != nil {
+		root.HandleFunc(gcPath, change("this removes files", v.gc))
+	}
+	v.studies(root)
 	if v.XDS != nil && v.XDS.Validate != nil {
 		root.HandleFunc("/xds/validate", action(v.XDS.validate))
 	}
@@ -65,6 +72,18 @@ func pagesOf(v *Views) []page {
 		help := "models, their versions, and what was refused or quarantined; ?format=text|json|jsonl"
 		if v.Rollback != nil {
 			help += "; POST " + rollbackPath + "?reason= takes a version back"
+		}
+		if v.Shadow != nil {
+			help += "; POST " + shadowPath + "?percent= computes one in shadow"
+		}
+		if v.StartExperiment != nil && v.StopExperiment != nil {
+			help += "; POST " + startExperimentPath + "?arm=1=50&arm=2=50&by= and …/stop?winner= begin and end an experiment"
+		}
+		if v.GC != nil {
+			help += "; POST " + gcPath + "?dry_run=true lists what nothing in the store needs, without it removes that"
+		}
+		if v.Activate != nil {
+			help += "; POST " + activatePath + " makes one the active version"
 		}
 		pages = append(pages, page{"/models", help, v.models})
 	}

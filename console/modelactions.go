@@ -11,14 +11,14 @@ import (
 	"unicode/utf8"
 )
 
-// Errors that a Views.Rollback wraps to say whose mistake it is. Any other is
+// Errors that Views.Rollback and the like wrap to say whose mistake it is. Any other is
 // answered with 500.
 var (
 	ErrNoVersion = errors.New("no such version")        // answered with 404
 	ErrState     = errors.New("not possible right now") // answered with 409
 )
 
-// rollbackPath is the one path that changes something.
+// rollbackPath takes a version away.
 const rollbackPath = "/models/{model}/versions/{version}/rollback"
 
 // maxReason bounds a reason in bytes: it is stored with the refusal.
@@ -26,20 +26,9 @@ const maxReason = 512
 
 // rollback takes one version of a model away for good.
 func (v *Views) rollback(w http.ResponseWriter, r *http.Request) {
-	guard(w)
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		fail(w, http.StatusMethodNotAllowed, "console: %s %s: a rollback changes what answers: use POST", printable(r.Method), printable(r.URL.Path))
-		return
-	}
-	if err := sameOrigin(r); err != nil {
-		fail(w, http.StatusForbidden, "console: %s: %v", printable(r.URL.Path), err)
-		return
-	}
 	model := r.PathValue("model")
-	version, err := strconv.ParseUint(r.PathValue("version"), 10, 64)
-	if err != nil {
-		fail(w, http.StatusBadRequest, "console: version %s: want a number, as /models lists them", printable(r.PathValue("version")))
+	version, ok := versionIn(w, r)
+	if !ok {
 		return
 	}
 	reason := strings.TrimSpace(r.URL.Query().Get("reason"))
@@ -48,17 +37,50 @@ func (v *Views) rollback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := v.Rollback(r.Context(), model, version, reason); err != nil {
-		status := http.StatusInternalServerError
-		switch {
-		case errors.Is(err, ErrNoVersion):
-			status = http.StatusNotFound
-		case errors.Is(err, ErrState):
-			status = http.StatusConflict
-		}
-		fail(w, status, "console: roll back %s@%d: %s", printable(model), version, printable(err.Error()))
+		fail(w, statusOf(err), "console: roll back %s@%d: %s", printable(model), version, printable(err.Error()))
 		return
 	}
 	_, _ = fmt.Fprintf(text(w, http.StatusOK), "%s@%d is rolled back and will not be tried again: %s\n", printable(model), version, printable(reason))
+}
+
+// change lets a POST through that comes from the console's own page, or from a
+// program that means it. why says what it would change.
+func change(why string, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		guard(w)
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", http.MethodPost)
+			fail(w, http.StatusMethodNotAllowed, "console: %s %s: %s: use POST", printable(r.Method), printable(r.URL.Path), why)
+			return
+		}
+		if err := sameOrigin(r); err != nil {
+			fail(w, http.StatusForbidden, "console: %s: %v", printable(r.URL.Path), err)
+			return
+		}
+		next(w, r)
+	}
+}
+
+// versionIn returns the number of a version in a path. False: it is none, and was
+// answered so.
+func versionIn(w http.ResponseWriter, r *http.Request) (uint64, bool) {
+	version, err := strconv.ParseUint(r.PathValue("version"), 10, 64)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "console: version %s: want a number, as /models lists them", printable(r.PathValue("version")))
+	}
+	return version, err == nil
+}
+
+// statusOf is the status that says whose mistake an error is.
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, ErrNoVersion):
+		return http.StatusNotFound
+	case errors.Is(err, ErrState):
+		return http.StatusConflict
+	default:
+		return http.StatusInternalServerError
+	}
 }
 
 // sameOrigin says why a request is not believed to come from the console's own

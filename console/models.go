@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -16,15 +17,33 @@ type Model struct {
 	Versions    []Version    `json:"versions"`
 	Refused     []Refused    `json:"refused"`
 	Quarantined []Quarantine `json:"quarantined"`
+	Shadow      *Shadow      `json:"shadow,omitempty"`
+	Experiment  *Experiment  `json:"experiment,omitempty"`
+	Store       *Room        `json:"store,omitempty"`    // bytes of files that its versions take
+	Mappings    *Room        `json:"mappings,omitempty"` // of the kernel, that the versions of all models take
+}
+
+// Room is what is taken of something, and how much may be.
+type Room struct {
+	Used  int64 `json:"used"`
+	Limit int64 `json:"limit,omitempty"` // 0: no bound
+}
+
+func (r *Room) String() string {
+	if r.Limit == 0 {
+		return strconv.FormatInt(r.Used, 10)
+	}
+	return fmt.Sprintf("%d of %d", r.Used, r.Limit)
 }
 
 // Version is one version that is mapped, or about to be.
 type Version struct {
 	Number   uint64    `json:"number"`
 	Root     string    `json:"root"`  // hex
-	State    string    `json:"state"` // loading, pending, canary, active, standby, unloading
+	State    string    `json:"state"` // loading, pending, shadow, canary, active, standby, unloading
 	Since    time.Time `json:"since"`
 	Leases   int64     `json:"leases"`
+	Durable  bool      `json:"durable"`            // a power cut will not lose it
 	Weight   float64   `json:"weight"`             // percentage of callers
 	Evidence string    `json:"evidence,omitempty"` // of its trial, as the audit log writes it
 	Expect   string    `json:"expect,omitempty"`   // how long a decision takes
@@ -72,8 +91,12 @@ func modelLines(w io.Writer, m Model) {
 	}
 	_, _ = fmt.Fprintln(w, ")")
 	for _, v := range m.Versions {
-		_, _ = fmt.Fprintf(w, "  @%-4d %-9s %5.4g %% of callers, %d leases, since %s, root %s\n",
-			v.Number, printable(v.State), v.Weight, v.Leases, v.Since.UTC().Format(time.RFC3339), printable(v.Root))
+		durable := ""
+		if v.Durable {
+			durable = ", durable"
+		}
+		_, _ = fmt.Fprintf(w, "  @%-4d %-9s %5.4g %% of callers, %d leases, since %s, root %s%s\n",
+			v.Number, printable(v.State), v.Weight, v.Leases, v.Since.UTC().Format(time.RFC3339), printable(v.Root), durable)
 		if v.Evidence != "" {
 			_, _ = fmt.Fprintf(w, "        %s\n", printable(v.Evidence))
 		}
@@ -81,6 +104,11 @@ func modelLines(w io.Writer, m Model) {
 			_, _ = fmt.Fprintf(w, "        %s\n", printable(v.Expect))
 		}
 	}
+	if m.Store != nil && m.Mappings != nil {
+		_, _ = fmt.Fprintf(w, "  store %s bytes; mappings of all models %s\n", m.Store, m.Mappings)
+	}
+	m.Shadow.lines(w)
+	m.Experiment.lines(w)
 	for _, r := range m.Refused {
 		_, _ = fmt.Fprintf(w, "  @%-4d refused   %s: %s\n", r.Number, r.At.UTC().Format(time.RFC3339), printable(r.Reason))
 	}

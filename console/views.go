@@ -35,6 +35,17 @@ type Views struct {
 	// stored, or with ctx. It wraps ErrNoVersion or ErrState when it changed
 	// nothing.
 	Rollback func(ctx context.Context, model string, version uint64, reason string) error
+
+	GC Collector // POST /models/gc
+	// Shadow has a version computed for a percentage of the queries and never served;
+	// 0 ends that. StartExperiment and StopExperiment begin and end the experiment
+	// called name; winner 0 is none. They wrap the same errors.
+	Shadow          func(ctx context.Context, model string, version uint64, percent float64) error
+	StartExperiment func(ctx context.Context, model, name, by string, arms []ArmShare) error
+	StopExperiment  func(ctx context.Context, model, name string, winner uint64) error
+	// Activate makes a version the active one, which may take as long as fetching it
+	// does. Its errors are as Rollback's.
+	Activate func(ctx context.Context, model string, version uint64) error
 }
 
 // State is what /ready says.

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// Handler serves the admin pages: /ready, /status, /config_dump, /metrics and
-// /validate.
+// Handler serves the admin pages: /ready, /status, /config_dump, /models,
+// /metrics and /validate.
 func (s *Server) Handler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{s})
@@ -21,6 +21,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /ready", s.ready)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, s.Status(r.URL.Query().Get("node"))) })
 	mux.HandleFunc("GET /config_dump", s.configDump)
+	mux.HandleFunc("GET /models", s.models)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("POST /validate", s.validate)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -28,6 +29,7 @@ func (s *Server) Handler() http.Handler {
 		fmt.Fprint(w, `/ready        200 while the newest files are served, 200 with a warning while older ones are
 /status       the directory, groups and nodes (JSON); ?node=ID shows all of a node's resources
 /config_dump  what is served (JSON, as Envoy writes it); ?group=NAME
+/models       versions on trial on the sidecars, and what all of them together decided; ?format=json
 /metrics      for Prometheus
 /validate     POST a file of resources: whether it is valid, without serving it
 `)

@@ -81,6 +81,18 @@ var catalog = []metric{
 			emit(0)
 		}
 	}},
+	{"quadnine_control_evidence_streams", "Open streams of sidecars that report on trials of model versions.", nil, false, func(s *Server, emit func(float64, ...string)) {
+		emit(float64(s.pool.counts().streams))
+	}},
+	{"quadnine_control_evidence_reports_total", "Reports on trials that were taken.", nil, true, func(s *Server, emit func(float64, ...string)) {
+		emit(float64(s.pool.counts().reports))
+	}},
+	{"quadnine_control_versions", "Model versions by what the pool of sidecars decided: undecided, promoted, blocked.", []string{"decision"}, false, func(s *Server, emit func(float64, ...string)) {
+		c := s.pool.counts()
+		emit(float64(c.undecided), "undecided")
+		emit(float64(c.promoted), "promoted")
+		emit(float64(c.blocked), "blocked")
+	}},
 }
 
 // collector reads the catalog when somebody asks.

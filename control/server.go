@@ -16,6 +16,9 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	xds "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/grpc"
+
+	"github.com/quadnine/quadnine/policy"
+	modelv1 "github.com/quadnine/quadnine/xds/api/quadnine/model/v1"
 )
 
 // Options are what a Server works with.
@@ -23,6 +26,7 @@ type Options struct {
 	Dir    string
 	Strict bool         // as Loader.Strict
 	Log    *slog.Logger // nil: slog.Default
+	Pool   *Pool        // nil: one with the defaults
 }
 
 // Server serves a directory. Make one with Open.
@@ -32,6 +36,7 @@ type Server struct {
 	began  time.Time
 	loader Loader     // of whoever holds loading
 	load   sync.Mutex // one reload at a time
+	pool   *Pool
 
 	mu      sync.Mutex // guards everything below
 	set     *Set
@@ -67,14 +72,20 @@ func Open(o Options) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	if s.pool = o.Pool; s.pool == nil {
+		var err error
+		if s.pool, err = NewPool(policy.DefaultPoolConfig()); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.Reload(context.Background()); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// Register makes g serve the aggregated stream and the client status of every
-// node, until ctx ends.
+// Register makes g serve the aggregated stream, the client status of every node
+// and the pool of judges, until ctx ends.
 func (s *Server) Register(ctx context.Context, g grpc.ServiceRegistrar) {
 	server := xds.NewServer(ctx, s, xds.CallbackFuncs{
 		StreamOpenFunc: func(ctx context.Context, id int64, _ string) error { return s.opened(ctx, streamID{id: id}) },
@@ -90,6 +101,7 @@ func (s *Server) Register(ctx context.Context, g grpc.ServiceRegistrar) {
 	}, sotw.WithOrderedADS())
 	discovery.RegisterAggregatedDiscoveryServiceServer(g, server)
 	status.RegisterClientStatusDiscoveryServiceServer(g, &csds{s: s})
+	modelv1.RegisterEvidenceServiceServer(g, &judges{pool: s.pool, done: ctx.Done()})
 }
 
 // CreateWatch implements cache.ConfigWatcher.

@@ -3,6 +3,7 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -294,14 +295,27 @@ func (r *rig) await2(k Kind, n uint64) {
 	}
 }
 
-// quiesce waits until the worker has nothing to do.
+// quiesce waits until the workers have nothing to do: behind the last job of each
+// lane, without keeping a core busy that they need.
 func (r *rig) quiesce() {
 	r.t.Helper()
 	for done := false; !done; {
+		passed := make(chan error, 1<<10)
+		n := 0
 		must(r.t, r.l.call(r.t.Context(), func() error {
-			done = len(r.l.queue) == 0 && !r.l.running
+			lanes := maps.Clone(r.l.running)
+			for _, j := range r.l.queue {
+				lanes[j.lane] = true
+			}
+			for on := range lanes {
+				r.l.submit(on, func() error { return nil }, func(err error) { passed <- err })
+			}
+			n, done = len(lanes), len(lanes) == 0
 			return nil
 		}))
+		for range n {
+			must(r.t, <-passed)
+		}
 	}
 }
 

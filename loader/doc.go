@@ -20,7 +20,8 @@
 // Acquire, Current and Release take no lock and allocate nothing. One goroutine
 // maps and unmaps and owns the versions' states; Rollback, TakeBack and SetCanary
 // publish from the caller's own goroutine under the model's lock, which is held for a
-// few stores only. Reading and hashing run on one worker thread of the lowest
-// priority. A lease's bytes are read inside With, on a goroutine that may
-// block: pages of a file can be evicted.
+// few stores only. Reading and hashing run on worker threads of the lowest
+// priority, one at a time for each model and eight at most (worker.go). A lease's
+// bytes are read inside With, on a goroutine that may block: pages of a file can
+// be evicted.
 package loader

@@ -16,6 +16,7 @@ type drop struct {
 	cand   Candidate
 	seen   time.Time // when it was found
 	raw    []byte    // its manifest's bytes
+	links  []link    // what it brings in below itself
 	mf     *delta.Manifest
 	status dropStatus
 	reason error // why it waits or is quarantined
@@ -97,6 +98,10 @@ func (l *Loader) candidate(c Candidate) {
 	}
 	l.mu.Unlock()
 	if d.status == working || d.status == reading {
+		if c.Asked != nil {
+			c.Asked(fmt.Errorf("%s: %w", c.Drop, ErrUndecided))
+		}
+		c.Asked = d.cand.Asked
 		d.fresh, d.cand = true, c
 		return
 	}
@@ -113,13 +118,16 @@ func (l *Loader) read(d *drop) {
 	seen := now()
 	var raw []byte
 	var mf *delta.Manifest
-	l.submit(func() (err error) {
-		raw, mf, err = readManifest(c)
+	var links []link
+	l.submit(lane{readLane, c.Drop}, func() (err error) {
+		if raw, mf, err = readManifest(c); err == nil {
+			links, err = readLinks(c)
+		}
 		return err
 	}, func(err error) {
 		same := err == nil && bytes.Equal(raw, d.raw)
 		l.mu.Lock()
-		d.raw, d.mf, d.seen = raw, mf, seen
+		d.raw, d.mf, d.seen, d.links = raw, mf, seen, links
 		l.mu.Unlock()
 		if !same {
 			d.stored = nil
@@ -127,7 +135,7 @@ func (l *Loader) read(d *drop) {
 		switch {
 		case err != nil:
 			l.quarantine(d, err)
-		case same && before == done && !errors.Is(l.admit(d), ErrRefused):
+		case same && before == done && c.Asked == nil && !errors.Is(l.admit(d), ErrRefused):
 			l.set(d, done, nil)
 			l.again(d)
 		default:
@@ -137,7 +145,10 @@ func (l *Loader) read(d *drop) {
 }
 
 func (l *Loader) admit(d *drop) error {
-	return l.model(d.mf.Model).admit(d.mf, l.opts.LookupEnv, l.opts.Schemas)
+	if err := l.isBlocked(d.mf.Model, d.mf.Version, d.mf.TargetRoot); err != nil {
+		return err
+	}
+	return l.model(d.mf.Model).admit(d.mf, d.cand.Asked != nil, l.opts.LookupEnv, l.opts.Schemas)
 }
 
 // consider lets a drop whose manifest was read wait for its turn, unless it can
@@ -147,6 +158,7 @@ func (l *Loader) consider(d *drop) {
 	if err := l.admit(d); err != nil {
 		if errors.Is(err, ErrPresent) && l.known(m, d) {
 			l.set(d, done, nil)
+			d.answer(err)
 			return
 		}
 		l.quarantine(d, err)
@@ -156,6 +168,7 @@ func (l *Loader) consider(d *drop) {
 	if m.busy == nil {
 		l.next(m)
 	}
+	l.unask(m, d)
 	l.again(d)
 }
 
@@ -188,6 +201,7 @@ func (l *Loader) quarantine(d *drop, err error) {
 		ev.Model, ev.Version = d.mf.Model, d.mf.Version
 	}
 	l.events.emit(ev)
+	d.answer(err)
 	l.again(d)
 }
 
@@ -215,10 +229,24 @@ func (l *Loader) next(m *model) {
 	})
 	for _, d := range mine {
 		if err := l.admit(d); err != nil {
-			l.quarantine(d, err)
+			stored := d.stored != nil
+			if stored { // from before the start: an experiment may wait for it, and others for that
+				l.endArm(m, d.mf.Version, err.Error())
+			}
+			if l.quarantine(d, err); stored {
+				l.next(m)
+				return
+			}
 			continue
 		}
-		if _, full := d.mf.File(delta.RoleFull); !full && d.stored == nil && m.base(d.mf) == nil {
+		if err := m.held(d); err != nil {
+			l.set(d, waiting, err)
+			continue
+		}
+		if m.images[d.mf.Version] != nil && d.stored == nil {
+			continue // its place in the store is taken until what is made of it is gone
+		}
+		if _, ok := m.start(d); !ok && d.stored == nil {
 			l.wait(d)
 			continue
 		}
@@ -240,8 +268,12 @@ func (m *model) base(mf *delta.Manifest) *image {
 
 // wait says what a drop waits for.
 func (l *Loader) wait(d *drop) {
+	first := d.mf
+	if len(d.links) > 0 {
+		first = d.links[0].mf
+	}
 	err := fmt.Errorf("%w: %s@%d with root %s is not here and the drop has no full file: drop that version, or add one", errBaseMissing,
-		d.mf.Model, d.mf.Base.Version, d.mf.Base.Root.Short())
+		d.mf.Model, first.Base.Version, first.Base.Root.Short())
 	if d.reason != nil && d.reason.Error() == err.Error() {
 		return
 	}

@@ -26,6 +26,7 @@ type shape struct {
 
 var (
 	aligned = shape{4096, []int64{40 * 4096, 24 * 4096, 200 * 4096, 3 * 4096, 8}}
+	tiny    = shape{4096, []int64{2 * 4096, 4096, 6 * 4096, 4096, 8}}
 	ragged  = shape{1000, []int64{40*4096 + 8, 24*4096 + 16, 200*4096 + 24, 13, 8}}
 )
 
@@ -44,10 +45,11 @@ func tensorBytes(i int, size int64, version uint64) []byte {
 			b[at] += byte(version) + byte(version>>8)*3
 		}
 	case "rows":
-		for _, page := range []uint64{version % 199, (version * 7) % 199, 3} {
+		pages := uint64(size / 4096) // 200, but for tiny
+		for _, page := range []uint64{version % (pages - 1), (version * 7) % (pages - 1), 3} {
 			binary.LittleEndian.PutUint64(b[page*4096+100:], version)
 		}
-		for at := 100 * 4096; at < 130*4096; at += 512 {
+		for at := 100 * 4096; at < min(130*4096, len(b)); at += 512 {
 			binary.LittleEndian.PutUint64(b[at:], version)
 		}
 	case "small":
@@ -129,6 +131,23 @@ func (f fakeSource) Candidates() <-chan Candidate { return f }
 type fakeJudge struct {
 	mu   sync.Mutex
 	says map[uint64]Verdict
+
+	compared map[uint64]bool
+}
+
+func (j *fakeJudge) sayCompared(n uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.compared == nil {
+		j.compared = make(map[uint64]bool)
+	}
+	j.compared[n] = true
+}
+
+func (j *fakeJudge) wasCompared(shadow *Info) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.compared[shadow.Number]
 }
 
 func (j *fakeJudge) say(n uint64, v Verdict) {
@@ -164,7 +183,7 @@ func newRig(tb testing.TB, change func(*Options)) *rig {
 		t: tb, shape: aligned, drops: filepath.Join(dir, "drops"), src: make(fakeSource), judge: &fakeJudge{says: make(map[uint64]Verdict)},
 	}
 	must(tb, os.Mkdir(r.drops, 0o755))
-	r.opts = Options{Store: filepath.Join(dir, "store"), Source: r.src, Judge: r.judge}
+	r.opts = Options{Store: filepath.Join(dir, "store"), Source: r.src, Judge: r.judge, Compared: r.judge.wasCompared}
 	if change != nil {
 		change(&r.opts)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/quadnine/quadnine/loader/delta"
 )
@@ -17,7 +18,7 @@ type blob struct {
 }
 
 // image is a version that was read and checked: what to map. It does not change
-// once built.
+// once built, but for durable.
 type image struct {
 	manifest *delta.Manifest
 	origin   origin
@@ -29,7 +30,8 @@ type image struct {
 	segments []segment
 	tensors  []delta.Tensor
 	byName   map[string]int
-	parts    []window // header and tensors, in file order
+	parts    []window    // header and tensors, in file order
+	durable  atomic.Bool // it and what it is made of is on disk for good
 }
 
 func (im *image) number() uint64 { return im.manifest.Version }
@@ -49,6 +51,10 @@ func (im *image) build() error {
 		im.size = im.delta.Header.TargetSize
 		im.segments = compose(im.base.segments, im.delta, im.blob)
 	}
+	if im.sameHeader() {
+		im.tensors, im.byName, im.parts = im.base.tensors, im.base.byName, im.base.parts
+		return nil
+	}
 	st, err := delta.ParseSafetensors(im, im.size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", im.blob.name, err)
@@ -65,9 +71,26 @@ func (im *image) build() error {
 	return nil
 }
 
+// sameHeader reports whether the delta leaves the base's header as it is, which
+// saves reading it again: then all tensors lie where the base's do.
+func (im *image) sameHeader() bool {
+	if im.delta == nil || im.size != im.base.size {
+		return false
+	}
+	e := &im.delta.Entries[0]
+	return e.Kind == delta.Ref && e.BaseOff == 0 && e.Len >= im.base.parts[0].to
+}
+
 func (im *image) checkBase() error {
 	h := &im.delta.Header
-	if err := im.manifest.CheckHeader(h); err != nil {
+	err := im.manifest.CheckHeader(h)
+	if im.origin.Flat { // it has another base than the one that the manifest speaks of
+		err = nil
+		if h.TargetRoot != im.manifest.TargetRoot {
+			err = &delta.MismatchError{What: "the target", Who: "the manifest", Got: h.TargetRoot, Want: im.manifest.TargetRoot}
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", im.blob.name, err)
 	}
 	if im.base == nil || h.BaseRoot != im.base.manifest.TargetRoot || h.BaseSize != im.base.size {
@@ -106,7 +129,8 @@ func (im *image) chain(yield func(*image) bool) {
 
 // compose returns the segments of a target: the base's own ones where the delta
 // refers to it, so that a chain of deltas costs no more than one.
-func compose(base []segment, d *delta.Delta, b *blob) (out []segment) {
+func compose(base []segment, d *delta.Delta, b *blob) []segment {
+	out := make([]segment, 0, len(base)+d.Header.Entries+2*(d.Header.Extents+d.Header.Rows))
 	add := func(s segment) {
 		if n := len(out); n > 0 {
 			l := &out[n-1]
@@ -117,25 +141,17 @@ func compose(base []segment, d *delta.Delta, b *blob) (out []segment) {
 		}
 		out = append(out, s)
 	}
-	fromBase := func(target, src, n int64) {
-		for _, s := range clip(base, src, src+n) {
-			add(segment{target + s.off - src, s.n, s.blob, s.src})
-		}
-	}
-	payload := d.Header.PayloadOffset
 	for i := range d.Entries {
 		e := &d.Entries[i]
-		if e.Kind == delta.Whole {
-			add(segment{e.TargetOff, e.Len, b, payload + e.PayloadOff})
-			continue
+		for r := range e.Runs {
+			if r.Shipped {
+				add(segment{e.TargetOff + r.Off, r.Len, b, d.Header.PayloadOffset + r.Src})
+				continue
+			}
+			for s := range clip(base, r.Src, r.Src+r.Len) {
+				add(segment{e.TargetOff + r.Off + s.off - r.Src, s.n, s.blob, s.src})
+			}
 		}
-		done := int64(0)
-		for _, x := range e.Extents {
-			fromBase(e.TargetOff+done, e.BaseOff+done, x.Off-done)
-			add(segment{e.TargetOff + x.Off, x.Len, b, payload + x.PayloadOff})
-			done = x.Off + x.Len
-		}
-		fromBase(e.TargetOff+done, e.BaseOff+done, e.Len-done)
 	}
 	return out
 }

@@ -24,15 +24,16 @@ const (
 
 // ingest reads one drop on the worker.
 type ingest struct {
-	store *store
-	cand  Candidate
-	mf    *delta.Manifest
-	raw   []byte // the manifest's bytes
-	mode  Mode
-	keys  []*delta.PublicKey
-	hash  delta.Options
-	base  *image // nil when there is none or it is missing
-	from  origin
+	store   *store
+	cand    Candidate
+	mf      *delta.Manifest
+	raw     []byte // the manifest's bytes
+	mode    Mode
+	keys    []*delta.PublicKey
+	hash    delta.Options
+	patches *patcher
+	base    *image // nil when there is none or it is missing
+	from    origin
 }
 
 // readManifest reads a drop's manifest.
@@ -101,11 +102,16 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 	if err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp(in.store.path("tmp"), "drop")
+	release, err := in.reserve(use)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp) // nothing is left there once it was moved
+	defer release() // by then it is measured
+	tmp, err := in.store.temp("drop")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.store.removeAll(tmp)) }() // nothing is left there once it was moved
 	im = &image{manifest: in.mf, base: in.base, origin: in.from}
 	im.origin.Role, im.origin.Ingested = use.Role, use.Size
 	if use.Role == delta.RoleFull {
@@ -119,6 +125,13 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 	leaves, err := in.bring(ctx, root, use, im, tmp)
 	if err != nil {
 		return nil, err
+	}
+	if use.Role.IsPatch() { // the delta that was made of it is kept beside it
+		release, err := in.store.usage.reserve(in.mf.Model, in.mf.Version, im.blob.size)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
 	}
 	if err := in.checkSignature(root, im); err != nil {
 		return nil, err
@@ -147,9 +160,13 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 }
 
 // choose looks at the sizes of all files before any is read, and picks the one
-// to use: the delta when its base is here.
+// to use: the delta when its base is here, or the one that the source fetched.
 func (in *ingest) choose(root *os.Root) (use delta.File, err error) {
+	only := in.cand.Only
 	for _, f := range in.mf.Files {
+		if only != "" && f.Role != only {
+			continue
+		}
 		fi, err := root.Stat(f.Path)
 		if err != nil {
 			return use, escape(err)
@@ -159,18 +176,35 @@ func (in *ingest) choose(root *os.Root) (use delta.File, err error) {
 		}
 	}
 	use, ok := in.mf.File(delta.RoleDelta)
-	if !ok || in.base == nil {
-		if use, ok = in.mf.File(delta.RoleFull); !ok {
+	if only != "" {
+		if use, ok = in.mf.File(only); !ok || only != delta.RoleFull && in.base == nil {
 			return use, errBaseMissing
+		}
+	} else if !ok || in.base == nil {
+		if use, err = in.choosePatch(root); err != nil {
+			return use, err
 		}
 	}
 	if in.mode == Copy {
-		const reserve = 16 << 20 // for state, leaves and manifest
-		if free, err := in.store.free(); err == nil && free < use.Size+reserve {
+		if free, err := in.store.free(); err == nil && free < use.Size+diskReserve {
 			return use, fmt.Errorf("%s: takes %d bytes, the store's disk has %d left: %w", use.Path, use.Size, free, ErrDiskFull)
 		}
 	}
 	return use, nil
+}
+
+// reserve takes of the quota what the version will take of the store. Its leaves
+// are an estimate for a delta, whose target's size is not known yet.
+func (in *ingest) reserve(use delta.File) (release func(), err error) {
+	whole, n := use.Size, int64(len(in.raw))
+	if in.base != nil {
+		whole = in.base.size
+	}
+	n += delta.LeafCount(whole) * delta.RootSize
+	if in.mode == Copy || use.Role.IsPatch() {
+		n += use.Size
+	}
+	return in.store.usage.reserve(in.mf.Model, in.mf.Version, n)
 }
 
 // bring opens the file to use, copied or in place, and checks its root before
@@ -179,6 +213,10 @@ func (in *ingest) bring(ctx context.Context, root *os.Root, use delta.File, im *
 	f, fi, err := openRegular(root, use.Path)
 	if err != nil {
 		return nil, err
+	}
+	if use.Role.IsPatch() {
+		defer f.Close()
+		return nil, in.patch(ctx, root, f, use, im, tmp)
 	}
 	if in.mode == InPlace {
 		name := filepath.Join(in.cand.Dir, use.Path)
@@ -295,17 +333,17 @@ func copyHashed(ctx context.Context, w, h io.Writer, r io.Reader, skip int64) (n
 }
 
 // checkSignature checks who made the drop, when a key is configured. A manifest
-// with a base is signed over its delta, even where the full file is used.
+// with a delta is signed over it, even where another file is used.
 func (in *ingest) checkSignature(root *os.Root, im *image) error {
 	if len(in.keys) == 0 {
 		return nil
 	}
 	var h *delta.Header
+	d, ok := in.mf.File(delta.RoleDelta)
 	switch {
-	case im.delta != nil:
+	case im.delta != nil && im.origin.Patch == "":
 		h = &im.delta.Header
-	case in.mf.Base != nil:
-		d, _ := in.mf.File(delta.RoleDelta)
+	case ok:
 		f, fi, err := openRegular(root, d.Path)
 		if err != nil {
 			return err

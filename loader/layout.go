@@ -2,9 +2,7 @@ package loader
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"io"
+	"iter"
 	"slices"
 
 	"github.com/quadnine/quadnine/internal/mmap"
@@ -44,7 +42,17 @@ type layout struct {
 	size       int64 // of the region, bytes
 	under      []piece
 	over       []piece // on top of under, or beside it
-	copied     int64   // bytes
+	copied     int64   // bytes of private memory
+}
+
+// copies returns how many pieces are copied.
+func (l *layout) copies() (n int64) {
+	for _, p := range l.over {
+		if p.blob == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // at returns where in the region byte off of the version is, and how many bytes
@@ -66,7 +74,7 @@ func (l *layout) at(off int64) (at, room int64, ok bool) {
 func plan(segs []segment, size int64, parts []window) layout {
 	one := layout{contiguous: true, windows: []window{{0, size, 0}}}
 	one.fill(segs)
-	if one.copied <= slackCopy || len(parts) == 0 {
+	if one.copied <= slackCopy || misfits(segs) <= slackCopy || len(parts) == 0 {
 		return one
 	}
 	many := scattered(segs, parts)
@@ -76,6 +84,17 @@ func plan(segs []segment, size int64, parts []window) layout {
 	return many
 }
 
+// misfits returns how many bytes one view copies that windows could map: those of
+// long segments that lie otherwise in their page than in their file.
+func misfits(segs []segment) (n int64) {
+	for _, s := range segs {
+		if s.n >= smallExtent && inPage(s.off-s.src) != 0 {
+			n += s.n
+		}
+	}
+	return n
+}
+
 // scattered gives each part a window of its own, placed so that its pages can be
 // mapped.
 func scattered(segs []segment, parts []window) layout {
@@ -83,7 +102,7 @@ func scattered(segs []segment, parts []window) layout {
 	at := int64(0)
 	for i := range many.windows {
 		w := &many.windows[i]
-		w.at = at + phase(clip(segs, w.from, w.to))
+		w.at = at + phase(slices.Collect(clip(segs, w.from, w.to)))
 		at = pageUp(w.at + w.to - w.from)
 	}
 	many.fill(segs)
@@ -96,10 +115,9 @@ func phase(segs []segment) int64 {
 	if len(segs) == 0 {
 		return 0
 	}
-	page := mmap.PageSize()
 	weight := make(map[int64]int64)
 	for _, s := range segs {
-		weight[mod(s.src-(s.off-segs[0].off), page)] += s.n
+		weight[inPage(s.src-(s.off-segs[0].off))] += s.n
 	}
 	best := int64(0)
 	for p, n := range weight {
@@ -110,28 +128,30 @@ func phase(segs []segment) int64 {
 	return best
 }
 
-func mod(a, b int64) int64 { return (a%b + b) % b }
-
-func pageDown(n int64) int64 { return n / mmap.PageSize() * mmap.PageSize() }
+// A page's size is a power of two. inPage returns where in its page byte n is.
+func inPage(n int64) int64   { return n & (mmap.PageSize() - 1) }
+func pageDown(n int64) int64 { return n - inPage(n) }
 func pageUp(n int64) int64   { return pageDown(n + mmap.PageSize() - 1) }
 
-// clip returns what of segs lies in [from, to).
-func clip(segs []segment, from, to int64) (out []segment) {
-	i, found := slices.BinarySearchFunc(segs, from, func(s segment, off int64) int { return cmp.Compare(s.off, off) })
-	if !found {
-		i = max(i-1, 0)
-	}
-	for ; i < len(segs) && segs[i].off < to; i++ {
-		s := segs[i]
-		lo, hi := max(s.off, from), min(s.off+s.n, to)
-		if lo < hi {
-			out = append(out, segment{lo, hi - lo, s.blob, s.src + lo - s.off})
+// clip yields what of segs lies in [from, to).
+func clip(segs []segment, from, to int64) iter.Seq[segment] {
+	return func(yield func(segment) bool) {
+		i, found := slices.BinarySearchFunc(segs, from, func(s segment, off int64) int { return cmp.Compare(s.off, off) })
+		if !found {
+			i = max(i-1, 0)
+		}
+		for ; i < len(segs) && segs[i].off < to; i++ {
+			s := segs[i]
+			lo, hi := max(s.off, from), min(s.off+s.n, to)
+			if lo < hi && !yield(segment{lo, hi - lo, s.blob, s.src + lo - s.off}) {
+				return
+			}
 		}
 	}
-	return out
 }
 
-// fill finds the pieces for the windows.
+// fill finds the pieces for the windows. It goes over the segments three times
+// rather than keep what it found: there may be as many as a tensor has rows.
 func (l *layout) fill(segs []segment) {
 	var mapped []piece
 	under := make([]*piece, len(l.windows))
@@ -140,86 +160,94 @@ func (l *layout) fill(segs []segment) {
 			continue
 		}
 		l.size = max(l.size, pageUp(w.at+w.to-w.from))
-		p := mappable(w, clip(segs, w.from, w.to), i)
-		if u, ok := underlay(p); ok {
+		if u, ok := underlay(mappable(w, segs, i)); ok {
 			l.under, under[i] = append(l.under, u), &u
-			p = slices.DeleteFunc(p, func(x piece) bool { return x.blob == u.blob && x.at-x.src == u.at-u.src })
 		}
-		mapped = append(mapped, p...)
-	}
-	for limit := int64(smallExtent); ; limit *= 2 {
-		kept := slices.DeleteFunc(slices.Clone(mapped), func(p piece) bool { return p.n < limit })
-		if len(kept) <= maxPieces {
-			l.over = kept
-			break
+		for p := range mappable(w, segs, i) {
+			if p.n >= smallExtent && !under[i].shows(p) {
+				mapped = append(mapped, p)
+			}
 		}
 	}
-	mapped = l.over
+	for limit := int64(2 * smallExtent); len(mapped) > maxPieces; limit *= 2 {
+		mapped = slices.DeleteFunc(mapped, func(p piece) bool { return p.n < limit })
+	}
+	l.over = make([]piece, 0, len(mapped)+len(segs)/2)
 	for i, w := range l.windows {
 		if w.from < w.to {
-			l.copies(i, mappable(w, clip(segs, w.from, w.to), i), mapped, under[i])
+			l.lay(i, mappable(w, segs, i), mapped, under[i])
 		}
 	}
-	slices.SortFunc(l.over, func(a, b piece) int { return cmp.Compare(a.at, b.at) })
 }
 
-// mappable returns the ranges of whole pages of w whose bytes all come from
-// pages of one blob.
-func mappable(w window, segs []segment, win int) (out []piece) {
-	for i, s := range segs {
-		start := w.at + s.off - w.from
-		end := start + s.n
-		if mod(start-s.src, mmap.PageSize()) != 0 {
-			continue
-		}
-		lo, hi := pageUp(start), pageDown(end)
-		if i == 0 {
-			lo = pageDown(start)
-		}
-		if i == len(segs)-1 {
-			hi = pageUp(end)
-		}
-		if lo < hi {
-			out = append(out, piece{lo, hi - lo, s.blob, s.src - start + lo, win})
+// shows reports whether p shows through the underlay u, which may be nil.
+func (u *piece) shows(p piece) bool {
+	return u != nil && u.blob == p.blob && u.at-u.src == p.at-p.src
+}
+
+// mappable yields the ranges of whole pages of w whose bytes all come from pages of
+// one blob.
+func mappable(w window, segs []segment, win int) iter.Seq[piece] {
+	return func(yield func(piece) bool) {
+		for s := range clip(segs, w.from, w.to) {
+			start := w.at + s.off - w.from
+			end := start + s.n
+			if inPage(start-s.src) != 0 {
+				continue
+			}
+			lo, hi := pageUp(start), pageDown(end)
+			if s.off == w.from {
+				lo = pageDown(start)
+			}
+			if s.off+s.n == w.to {
+				hi = pageUp(end)
+			}
+			if lo < hi && !yield(piece{lo, hi - lo, s.blob, s.src - start + lo, win}) {
+				return
+			}
 		}
 	}
-	return out
 }
 
 // underlay returns the piece that, mapped from the first to the last place where
 // its blob shows through, saves the most mappings: the base.
-func underlay(p []piece) (piece, bool) {
+func underlay(pieces iter.Seq[piece]) (u piece, ok bool) {
 	type key struct {
 		blob  *blob
 		shift int64
 	}
 	sum := make(map[key]int64)
-	var best key
-	for _, x := range p {
-		k := key{x.blob, x.at - x.src}
-		sum[k] += x.n
-		if sum[k] > sum[best] {
+	var best, last key
+	run := int64(0) // of last, not in sum yet: most pieces are the base's
+	for p := range pieces {
+		k := key{p.blob, p.at - p.src}
+		if k != last {
+			sum[last] += run
+			last, run = k, 0
+		}
+		run += p.n
+		if sum[k]+run > sum[best] {
 			best = k
 		}
 	}
 	if best.blob == nil {
-		return piece{}, false
+		return u, false
 	}
-	u := piece{at: -1, blob: best.blob}
-	for _, x := range p {
-		if x.blob == best.blob && x.at-x.src == best.shift {
+	u = piece{at: -1, blob: best.blob}
+	for p := range pieces {
+		if p.blob == best.blob && p.at-p.src == best.shift {
 			if u.at < 0 {
-				u.at, u.src, u.win = x.at, x.src, x.win
+				u.at, u.src, u.win = p.at, p.src, p.win
 			}
-			u.n = x.at + x.n - u.at
+			u.n = p.at + p.n - u.at
 		}
 	}
 	return u, true
 }
 
-// copies adds the pieces of window i that neither its underlay nor a mapped
-// piece shows rightly.
-func (l *layout) copies(i int, pages, mapped []piece, under *piece) {
+// lay adds the pieces of window i, in order: those that are mapped, and copies of
+// what neither they nor the underlay show rightly.
+func (l *layout) lay(i int, pages iter.Seq[piece], mapped []piece, under *piece) {
 	w := l.windows[i]
 	at := pageDown(w.at)
 	add := func(to int64) {
@@ -228,15 +256,17 @@ func (l *layout) copies(i int, pages, mapped []piece, under *piece) {
 			l.copied += to - at
 		}
 	}
-	for _, p := range pages {
-		shown := under != nil && under.blob == p.blob && under.at-under.src == p.at-p.src
-		if !shown {
-			_, shown = search(mapped, p.at)
-		}
-		if shown {
+	for p := range pages {
+		if !under.shows(p) {
+			if _, ok := search(mapped, p.at); !ok {
+				continue
+			}
 			add(p.at)
-			at = p.at + p.n
+			l.over = append(l.over, p)
+		} else {
+			add(p.at)
 		}
+		at = p.at + p.n
 	}
 	add(pageUp(w.at + w.to - w.from))
 }
@@ -250,87 +280,9 @@ func search(pieces []piece, at int64) (int, bool) {
 func (l *layout) mappings() int64 {
 	n := int64(1 + 2*len(l.under))
 	for _, p := range l.over {
-		if p.blob != nil || !l.overUnder(p) {
+		if p.blob != nil || l.below(p) == nil {
 			n += 2
 		}
 	}
 	return n
-}
-
-// overUnder reports whether p lies wholly on an underlay.
-func (l *layout) overUnder(p piece) bool {
-	i, found := search(l.under, p.at)
-	if !found {
-		i--
-	}
-	return i >= 0 && p.at+p.n <= l.under[i].at+l.under[i].n
-}
-
-// mapInto fills a region of l.size bytes.
-func (l *layout) mapInto(r *mmap.Region, segs []segment) error {
-	for _, u := range l.under {
-		put := r.MapFile
-		first, _ := search(l.over, u.at)
-		last, _ := search(l.over, u.at+u.n)
-		if slices.ContainsFunc(l.over[first:last], func(p piece) bool { return p.blob == nil }) {
-			put = r.MapForPatches
-		}
-		if err := put(u.at, u.blob.f, u.src, min(u.n, u.blob.size-u.src)); err != nil {
-			return err
-		}
-	}
-	var buf []byte
-	for _, p := range l.over {
-		if p.blob != nil {
-			if err := r.MapFile(p.at, p.blob.f, p.src, min(p.n, p.blob.size-p.src)); err != nil {
-				return err
-			}
-			continue
-		}
-		var err error
-		if buf, err = l.copyPiece(r, p, segs, buf); err != nil {
-			return err
-		}
-	}
-	return r.Seal()
-}
-
-const copyStep = 1 << 20
-
-// copyPiece assembles a piece from what its bytes come from.
-func (l *layout) copyPiece(r *mmap.Region, p piece, segs []segment, buf []byte) ([]byte, error) {
-	w := l.windows[p.win]
-	put := r.CopyPages
-	if l.overUnder(p) {
-		put = r.Patch
-	}
-	for at := p.at; at < p.at+p.n; at += copyStep {
-		lo, hi := max(at, w.at), min(at+copyStep, p.at+p.n, w.at+w.to-w.from)
-		if lo >= hi {
-			continue
-		}
-		skip := lo - at // before the window's first byte
-		buf = slices.Grow(buf[:0], int(skip+hi-lo))[:skip+hi-lo]
-		clear(buf[:skip])
-		if err := read(segs, buf[skip:], w.from+lo-w.at); err != nil {
-			return buf, err
-		}
-		if err := put(at, buf); err != nil {
-			return buf, err
-		}
-	}
-	return buf, nil
-}
-
-// read fills p with the version's bytes from off on, from the files.
-func read(segs []segment, p []byte, off int64) error {
-	for _, s := range clip(segs, off, off+int64(len(p))) {
-		if n, err := s.blob.f.ReadAt(p[s.off-off:s.off-off+s.n], s.src); int64(n) < s.n {
-			if err == nil || errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return fmt.Errorf("%s: byte %d: %w", s.blob.name, s.src+int64(n), err)
-		}
-	}
-	return nil
 }

@@ -17,12 +17,15 @@ import (
 // events, ----, and the versions afterwards, with what else happened in brackets.
 // UPDATE=1 writes what happens into them.
 //
-//	drop vN [on vM] [weight W] [promote-after D] [schema N] [env NAME]   a full drop, or a delta
+//	drop vN [on vM] [weight W] [promote-after D] [schema N] [env NAME] [shadow P] [queries Q]   a full drop, or a delta
 //	damage vN        the drop's file gets a wrong byte before it is reported (put it first)
 //	report vN        the source tells of a drop again
 //	pass vN, fail vN                  what the judge says from now on
 //	hold vN, release vN               take and give back a lease
-//	rollback vN, activate vN, weight W, advance D, restart
+//	shadow vN P                       by hand; P 0 ends it
+//	compared vN                       that the shadow was compared often enough
+//	start NAME vA=W vB=W, stop NAME [vN]   an experiment, and its winner
+//	rollback vN, activate vN, reactivate vN, weight W, advance D, restart
 func TestLifecycle(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/lifecycle/*.txt")
 	if err != nil || len(scripts) < 5 {
@@ -50,6 +53,14 @@ type player struct {
 
 	leases  map[uint64][]Lease
 	damaged map[uint64]bool
+	refused []string // what was asked for by hand and not done
+}
+
+// refuse notes what could not be done.
+func (p *player) refuse(err error) {
+	if err != nil {
+		p.refused = append(p.refused, "refused: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
 }
 
 func play(t *testing.T, script string) string {
@@ -105,13 +116,36 @@ func (p *player) do(words []string) {
 		p.leases[n][0].Release()
 		p.leases[n] = p.leases[n][1:]
 	case "rollback":
-		must(t, p.l.Rollback(t.Context(), "score", n, "by hand"))
+		p.refuse(p.l.Rollback(t.Context(), "score", n, "by hand"))
 	case "activate":
-		must(t, p.l.Activate(t.Context(), "score", n))
+		p.refuse(p.l.Activate(t.Context(), "score", n))
+	case "reactivate":
+		p.refuse(p.l.Reactivate(t.Context(), "score", n))
 	case "weight":
 		w, err := strconv.ParseFloat(words[1], 64)
 		must(t, err)
 		must(t, p.l.SetCanary("score", &w))
+	case "shadow":
+		percent, err := strconv.ParseFloat(words[2], 64)
+		must(t, err)
+		p.refuse(p.l.Shadow(t.Context(), "score", n, percent))
+	case "compared":
+		p.judge.sayCompared(n)
+	case "start":
+		e := Experiment{Name: words[1]}
+		for _, arm := range words[2:] {
+			v, weight, _ := strings.Cut(arm, "=")
+			w, err := strconv.ParseFloat(weight, 64)
+			must(t, err)
+			e.Arms = append(e.Arms, Arm{Version: number(v), Weight: w})
+		}
+		p.refuse(p.l.StartExperiment(t.Context(), "score", e))
+	case "stop":
+		winner := uint64(0)
+		if len(words) > 2 {
+			winner = number(words[2])
+		}
+		p.refuse(p.l.StopExperiment(t.Context(), "score", words[1], winner))
 	case "advance":
 		d, err := time.ParseDuration(words[1])
 		must(t, err)
@@ -136,6 +170,12 @@ func (p *player) dropLine(n uint64, words []string) {
 				pack.Manifest.Canary.PromoteAfter, _ = time.ParseDuration(words[i+1])
 			case "schema":
 				pack.Manifest.SchemaVersion, _ = strconv.Atoi(words[i+1])
+			case "shadow":
+				percent, _ := strconv.ParseFloat(words[i+1], 64)
+				pack.Manifest.Shadow = &delta.Shadow{Percent: percent}
+				pack.Manifest.Eval = &delta.Eval{Kind: delta.EvalRatio, Metric: "score", Input: map[string]delta.Input{"uv": {Metric: "uv"}, "pv": {Metric: "pv"}}, Weights: map[string]string{"scale": "weight", "bias": "weight"}}
+			case "queries":
+				pack.Manifest.Shadow.Queries, _ = strconv.ParseInt(words[i+1], 10, 64)
 			case "env":
 				pack.Manifest.RequiredEnv = []string{words[i+1]}
 			}
@@ -184,8 +224,11 @@ func (p *player) status() string {
 	var parts []string
 	for _, v := range p.l.Versions("score") {
 		s := fmt.Sprintf("v%d %s", v.Number, v.State)
-		if v.State == Canary {
+		if v.State == Canary || v.Weight != 0 {
 			s += fmt.Sprintf(" %g%%", v.Weight)
+		}
+		if v.Beside != 0 {
+			s += fmt.Sprintf(" beside %g%%", v.Beside)
 		}
 		parts = append(parts, s)
 		if v.State == Active {
@@ -195,7 +238,8 @@ func (p *player) status() string {
 	if parts == nil {
 		parts = []string{"nothing"}
 	}
-	var what []string
+	what := p.refused
+	p.refused = nil
 	for len(p.l.Events()) > 0 {
 		switch ev := <-p.l.Events(); ev.Kind {
 		case EventRolledBack:
@@ -204,6 +248,8 @@ func (p *player) status() string {
 			what = append(what, fmt.Sprintf("v%d freed after %v", ev.Version, ev.Took))
 		case EventUnloadTimeout:
 			what = append(what, fmt.Sprintf("v%d freed after %v, forced, %d lease revoked", ev.Version, ev.Took, ev.Leases))
+		case EventExperiment:
+			what = append(what, ev.Reason)
 		case EventQuarantined, EventWaiting, EventLost, EventStore:
 			what = append(what, fmt.Sprintf("v%d %s: %s", ev.Version, strings.TrimPrefix(string(ev.Kind), "model."), ev.Reason))
 		}

@@ -22,35 +22,35 @@ var (
 
 // Loader keeps the models' versions. Make one with Open.
 type Loader struct {
-	opts   Options
-	store  *store
-	events events
-	models atomic.Pointer[map[string]*model] // replaced as a whole, by the loader's goroutine
+	opts    Options
+	store   *store
+	events  events
+	patches *patcher
+	models  atomic.Pointer[map[string]*model] // replaced as a whole, by the loader's goroutine
 
 	calls  chan func()   // run on the loader's goroutine
 	idle   chan struct{} // some version may have lost its last lease
-	jobs   chan job      // to the worker
+	jobs   chan job      // to the workers
 	stop   context.CancelFunc
 	ctx    context.Context //nolint:containedctx // ends the worker's reading when the loader is closed
 	wg     sync.WaitGroup
 	closed chan struct{} // the loader's goroutine has ended
 
-	mu    sync.Mutex
-	drops map[string]*drop // guarded by mu; written by the loader's goroutine only
+	mu      sync.Mutex
+	drops   map[string]*drop   // guarded by mu; written by the loader's goroutine only
+	blocked map[blockKey]Block // guarded by mu; written by the loader's goroutine only
 
 	// Of the loader's goroutine:
 	queue    []job
-	running  bool
-	unsaved  bool      // state.json is behind
-	nextSave time.Time // when to try again
+	running  map[lane]bool // lanes that a worker is busy with
+	workers  int           // that were started
+	unsaved  bool          // state.json is behind
+	saved    *record       // what it says
+	nextSave time.Time     // when to try again
 	timer    *time.Timer
 	graves   []*Version // revoked and still leased
-}
 
-// job is work for the worker; done is then run on the loader's goroutine.
-type job struct {
-	work func() error
-	done func(error)
+	mapping sync.Mutex // held while a version is mapped
 }
 
 // Open takes the store, brings back the versions that it says are active and
@@ -60,10 +60,11 @@ func Open(ctx context.Context, o Options) (*Loader, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s, err := openStore(o.Store)
+	s, err := openStore(o.Store, *o.volume)
 	if err != nil {
 		return nil, err
 	}
+	s.usage.limit, s.usage.limits = o.Quota, o.Quotas
 	l := newLoader(o, s)
 	if err := l.recover(ctx); err != nil {
 		l.stop()
@@ -77,19 +78,17 @@ func Open(ctx context.Context, o Options) (*Loader, error) {
 
 func newLoader(o Options, s *store) *Loader {
 	l := &Loader{
-		opts: o, store: s, events: newEvents(), drops: make(map[string]*drop),
+		opts: o, store: s, events: newEvents(), drops: make(map[string]*drop), blocked: make(map[blockKey]Block), running: make(map[lane]bool),
 		calls: make(chan func()), idle: make(chan struct{}, 1), jobs: make(chan job), closed: make(chan struct{}),
 		timer: time.NewTimer(time.Hour),
 	}
 	l.models.Store(&map[string]*model{})
+	l.patches = l.newPatcher()
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }
 
-func (l *Loader) start() {
-	l.wg.Go(l.worker)
-	go l.run()
-}
+func (l *Loader) start() { go l.run() }
 
 // Close ends the loader: no lease can be taken, those that are out are revoked,
 // and memory is returned. Addresses of versions that are still leased stay
@@ -229,6 +228,7 @@ func (l *Loader) call(ctx context.Context, f func() error) error {
 func (l *Loader) run() {
 	for _, m := range *l.models.Load() {
 		l.next(m) // what the last run left undecided
+		l.compact(m)
 	}
 	defer close(l.closed)
 	var candidates <-chan Candidate
@@ -237,7 +237,7 @@ func (l *Loader) run() {
 	}
 	for {
 		l.schedule()
-		jobs, next := l.nextJob()
+		jobs, next, at := l.nextJob()
 		select {
 		case <-l.ctx.Done():
 			l.end()
@@ -251,7 +251,7 @@ func (l *Loader) run() {
 			}
 			l.candidate(c)
 		case jobs <- next:
-			l.queue, l.running = l.queue[1:], true
+			l.started(at)
 		case <-l.idle:
 		case <-l.timer.C:
 		}
@@ -259,14 +259,14 @@ func (l *Loader) run() {
 	}
 }
 
-// end lets the worker finish and takes everything down.
+// end lets the workers finish and takes everything down.
 func (l *Loader) end() {
 	close(l.jobs)
 	done := make(chan struct{})
 	go func() { l.wg.Wait(); close(done) }()
 	for waiting := true; waiting; {
 		select {
-		case f := <-l.calls: // the worker's last result, or a caller
+		case f := <-l.calls: // a worker's last result, or a caller
 			f()
 		case <-done:
 			waiting = false
@@ -299,6 +299,9 @@ func (l *Loader) release() {
 		for _, im := range m.images {
 			im.blob.f.Close()
 		}
+		for _, im := range m.old {
+			im.blob.f.Close()
+		}
 	}
 	for _, v := range l.graves {
 		if v.refs.Load() == 0 {
@@ -307,19 +310,9 @@ func (l *Loader) release() {
 	}
 }
 
-func (l *Loader) nextJob() (chan<- job, job) {
-	if l.running || len(l.queue) == 0 || l.ctx.Err() != nil {
-		return nil, job{}
-	}
-	return l.jobs, l.queue[0]
+func (l *Loader) hashing() delta.Options {
+	return delta.Options{Workers: l.opts.Hashers, Enter: Lowest}
 }
-
-// submit queues work for the worker.
-func (l *Loader) submit(work func() error, done func(error)) {
-	l.queue = append(l.queue, job{work, done})
-}
-
-func (l *Loader) hashing() delta.Options { return delta.Options{Workers: l.opts.Hashers} }
 
 // model returns the model called name, which is made when new.
 func (l *Loader) model(name string) *model {
@@ -329,6 +322,7 @@ func (l *Loader) model(name string) *model {
 	}
 	next := maps.Clone(old)
 	m := newModel(name)
+	l.publishes(m)
 	next[name] = m
 	l.models.Store(&next)
 	return m
@@ -340,16 +334,17 @@ func (l *Loader) save() error { return l.write(l.record()) }
 
 // record is state.json for what the models say now.
 func (l *Loader) record() *record {
-	r := &record{Format: stateFormat, Models: make(map[string]*modelRecord)}
+	r := &record{Format: stateFormat, Retain: l.opts.Retain, Models: make(map[string]*modelRecord), Blocked: l.Blocked()}
 	for name, m := range *l.models.Load() {
 		m.mu.Lock()
-		mr := &modelRecord{Refused: maps.Clone(m.refused)}
+		mr := &modelRecord{Refused: maps.Clone(m.refused), Floor: m.floor}
 		if m.active != nil {
 			mr.Active = m.active.info.Number
 		}
 		if m.standby != nil {
 			mr.Standby = m.standby.info.Number
 		}
+		mr.Shadow, mr.Experiment = m.byHand, m.experiment
 		m.mu.Unlock()
 		r.Models[name] = mr
 	}
@@ -359,11 +354,17 @@ func (l *Loader) record() *record {
 // write is save for a record that is ahead of the models.
 func (l *Loader) write(r *record) error {
 	err := explain(l.store.save(r))
+	behind := l.unsaved
 	l.unsaved = err != nil
 	if err != nil {
 		l.nextSave = now().Add(saveRetry)
 		l.events.emit(Event{Kind: EventStore, Reason: err.Error()})
 		return fmt.Errorf("loader: %s: %w; it is tried again every %v", stateFile, err, saveRetry)
+	}
+	if l.saved = r; behind { // what only the old one named was kept
+		for _, m := range *l.models.Load() {
+			l.collect(m)
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package loader
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,12 +15,14 @@ type published struct {
 	active, canary, standby *Version
 	percent                 float64 // of the callers, for the canary
 	share                   uint64  // the same, of 1<<32
+	shadow                  *Version
 }
 
 // model is one model's versions.
 type model struct {
 	name    string
 	current atomic.Pointer[published] // stored under mu
+	tell    func(*published)          // called under mu after each store; nil: nobody is told
 
 	mu       sync.Mutex // held for a few stores, never over input or output
 	active   *Version   // guarded by mu
@@ -28,14 +31,21 @@ type model struct {
 	override *float64   // guarded by mu; SetCanary's percentage
 	mapped   []*Version // guarded by mu; all that are not Freed
 	refused  map[uint64]Refusal
+	shadowing
+	outcome    string      // guarded by mu; what became of the last experiment
+	experiment *Experiment // guarded by mu; nil: none runs. What it points to does not change
+	floor      uint64      // guarded by mu; the highest version that was left by hand for a lower one, or whose refusal is too old to be kept: up to it none comes by itself
 
 	// Of the loader's goroutine:
-	busy   *drop // the drop whose version is not decided yet
-	images map[uint64]*image
+	busy       *drop // the drop whose version is not decided yet
+	images     map[uint64]*image
+	old        []*image        // of versions whose chain was compacted since: mapped, or the base of one that is
+	flattening *image          // whose chain is being compacted
+	retained   map[uint64]bool // versions that stay in the store after their use, see Options.Retain
 }
 
 func newModel(name string) *model {
-	m := &model{name: name, refused: make(map[uint64]Refusal), images: make(map[uint64]*image)}
+	m := &model{name: name, refused: make(map[uint64]Refusal), images: make(map[uint64]*image), retained: make(map[uint64]bool)}
 	m.current.Store(new(published))
 	return m
 }
@@ -51,16 +61,22 @@ func (m *model) enter(v *Version, next State) error {
 
 // publish shows readers what m.active, m.canary and m.standby are. m.mu is held.
 func (m *model) publish() {
-	p := &published{active: m.active, canary: m.canary, standby: m.standby}
+	p := &published{active: m.active, canary: m.canary, standby: m.standby, shadow: m.shadow}
 	if m.canary != nil {
 		p.percent = m.canary.info.Canary.Weight
 		if m.override != nil {
 			p.percent = *m.override
 		}
+		if m.experiment != nil { // who is assigned to it asks for it
+			p.percent = 0
+		}
 		p.percent = min(max(p.percent, 0), 100)
 		p.share = shareOf(p.percent)
 	}
 	m.current.Store(p)
+	if m.tell != nil {
+		m.tell(p)
+	}
 }
 
 // shareOf is percent of what the upper half of a draw can be.
@@ -124,6 +140,15 @@ func (m *model) other(number uint64) (Lease, error) {
 	return Lease{}, fmt.Errorf("loader: %s: none but %d: %w", m.name, number, ErrNoVersion)
 }
 
+// same reports whether v has the bytes of the active version and is used the same
+// way, so that no caller could tell them apart.
+func (m *model) same(v *Version) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.active
+	return a != nil && v.info.Root == a.info.Root && v.info.Schema == a.info.Schema && reflect.DeepEqual(v.info.Eval, a.info.Eval)
+}
+
 // unload takes v out of use. Its reclaim time runs from here. m.mu is held, and
 // v is not published any more.
 func (m *model) unload(v *Version) error {
@@ -148,6 +173,9 @@ func (m *model) activate(v *Version) (old *Version, err error) {
 	if m.canary == v {
 		m.canary = nil
 	}
+	if m.shadow != nil && (m.shadow == v || m.shadow == drop) {
+		m.shadow = nil
+	}
 	m.publish()
 	if old != nil {
 		err = m.enter(old, Standby)
@@ -171,12 +199,16 @@ func (m *model) offer(v *Version) error {
 }
 
 // replacement returns version number and the one that answers once it is taken
-// away: the active version for the canary, the standby for the active one. m.mu
-// is held.
+// away: the active version for the canary, the one in shadow, and a standby that
+// takes part in an experiment; the standby for the active one. m.mu is held.
 func (m *model) replacement(number uint64) (bad, to *Version, err error) {
 	switch {
 	case m.canary != nil && m.canary.info.Number == number:
 		return m.canary, m.active, nil
+	case m.shadow != nil && m.shadow.state == Shadow && m.shadow.info.Number == number:
+		return m.shadow, m.active, nil
+	case m.standby != nil && m.standby.info.Number == number && m.experiment.arm(number) != nil:
+		return m.standby, m.active, nil
 	case m.active == nil || m.active.info.Number != number:
 		return nil, nil, fmt.Errorf("loader: %s@%d: %w", m.name, number, ErrNotServing)
 	case m.standby == nil:
@@ -193,16 +225,23 @@ func (m *model) rollback(number uint64, reason string, at time.Time, mark func(p
 	if err != nil {
 		return nil, nil, err
 	}
-	if bad == m.canary {
+	switch bad {
+	case m.canary:
 		m.canary = nil
-	} else {
+	case m.standby:
+		m.standby = nil
+	case m.active:
 		if err := m.enter(to, Active); err != nil {
 			return nil, nil, err
 		}
 		m.active, m.standby = to, nil
 	}
+	if m.shadow == bad || m.shadow == m.active {
+		m.shadow = nil
+	}
 	mark(bad.prepared)
 	m.publish()
 	m.refused[number] = Refusal{Root: bad.info.Root, Reason: reason, At: at}
+	m.floor = forget(m.refused, m.floor)
 	return bad, to, m.unload(bad)
 }

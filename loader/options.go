@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/patch"
 )
 
 // Defaults of Options.
 const (
 	DefaultReclaim    = 300 * time.Second // loader.md, design 5: leases held longer are revoked
 	DefaultJudgeEvery = 100 * time.Millisecond
+	DefaultCopyLimit  = 256 << 20       // bytes
 	retryFirst        = 5 * time.Second // after a failure that may pass, doubled up to retryMost
 	retryMost         = 5 * time.Minute
 	saveRetry         = time.Second
@@ -36,11 +38,45 @@ type Options struct {
 	// TakenBack is told of each version that was taken back by the Judge's verdict
 	// (judged) or by Rollback, once, after the switch and under no lock. Whoever
 	// calls TakeBack knows by itself.
-	TakenBack  func(bad, to *Info, reason string, judged bool)
+	TakenBack func(bad, to *Info, reason string, judged bool)
+	Sharer    Sharer // shows versions to other processes; nil: none do
+	// Warm is run on what Prepare made of a new version, before it answers anybody:
+	// it asks what the manifest's warmup says and returns how many answered as they
+	// should. An error quarantines the drop.
+	Warm func(v View, prepared any) (requests int64, err error)
+	// Comparable says why a version cannot be computed beside the active one, given
+	// what Prepare made of both; nil when it can. It must not block.
+	Comparable func(shadow, active any) error
+	// Compared says whether a version in shadow was compared as often as its manifest
+	// says, and nothing speaks against it. It must not block.
+	Compared func(shadow *Info) bool
+	// Changed is told what a model's versions are used for, whenever that may have
+	// changed. It must not block, nor call the loader.
+	Changed    func(Study)
 	Reclaim    time.Duration // from entering Unloading until leases are revoked
 	JudgeEvery time.Duration
-	Hashers    int   // goroutines that hash; default 1
-	Mappings   int64 // kernel mappings that all versions may take; default half of what the kernel allows
+	// Retain keeps versions that were active in the store when nothing needs them
+	// any more, until Forget, or until the disk is full. Idle lists them.
+	Retain   bool
+	Patch    patch.Child   // applies bsdiff4 and zstd patches; without a Command drops that have nothing else are quarantined
+	Patched  func(Patched) // told of each patch that was applied or not, on a worker; nil for nobody
+	Hashers  int           // goroutines that hash, each on a thread of the lowest priority; default 1
+	Mappings int64         // kernel mappings that all versions may take; default half of what the kernel allows
+
+	// CopyLimit bounds the private memory of one version, in bytes: its rows and its
+	// short extents, which are copied instead of mapped. A drop that would take more
+	// is refused. Default DefaultCopyLimit; negative: no limit.
+	CopyLimit int64
+
+	// Quota bounds the bytes of files that the store may hold, Quotas those of single
+	// models; 0 or none: no bound. A drop that would exceed one is refused.
+	Quota  int64
+	Quotas map[string]int64
+
+	volume *volume                                   // tests put something between the store and its disk
+	group  func() (limit, fixed int64, limited bool) // memory of the control group; tests make it smaller
+	chains chains                                    // when a chain is compacted; tests make it shorter
+	prompt bool                                      // workers keep the usual priority; tests that open hundreds of stores
 }
 
 func (o *Options) fill() error {
@@ -69,8 +105,12 @@ func (o *Options) fill() error {
 	if o.Refuse == nil {
 		o.Refuse = func(any) {}
 	}
+	o.fillStudies()
 	if o.TakenBack == nil {
 		o.TakenBack = func(_, _ *Info, _ string, _ bool) {}
+	}
+	if o.Patched == nil {
+		o.Patched = func(Patched) {}
 	}
 	if o.Reclaim == 0 {
 		o.Reclaim = DefaultReclaim
@@ -79,6 +119,26 @@ func (o *Options) fill() error {
 		o.JudgeEvery = DefaultJudgeEvery
 	}
 	o.Hashers = min(max(o.Hashers, 1), runtime.NumCPU())
+	if o.CopyLimit == 0 {
+		o.CopyLimit = DefaultCopyLimit
+	}
+	if o.Quota < 0 {
+		return fmt.Errorf("loader: quota %d: want no negative bytes", o.Quota)
+	}
+	for name, n := range o.Quotas {
+		if n <= 0 {
+			return fmt.Errorf("loader: quota of model %s: %d: want at least one byte", name, n)
+		}
+	}
+	if o.volume == nil {
+		o.volume = new(osVolume())
+	}
+	if o.group == nil {
+		o.group = groupMemory
+	}
+	if o.chains == (chains{}) {
+		o.chains = usualChains
+	}
 	if o.Mappings == 0 {
 		o.Mappings = mappingLimit() / 2
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/quadnine/quadnine/loader/delta"
 )
@@ -23,9 +24,15 @@ func (l *Loader) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("loader: store: %w", err)
 	}
+	l.saved = r
+	for _, b := range r.Blocked {
+		l.block(b)
+	}
 	for name, mr := range r.Models {
 		m := l.model(name)
 		maps.Copy(m.refused, mr.Refused)
+		m.floor = mr.Floor
+		m.byHand, m.experiment = mr.Shadow, mr.Experiment
 		l.restore(ctx, m, mr)
 	}
 	for _, name := range names {
@@ -33,7 +40,15 @@ func (l *Loader) recover(ctx context.Context) error {
 			return fmt.Errorf("loader: store: %w", err)
 		}
 	}
-	return l.save()
+	for _, m := range *l.models.Load() {
+		l.restudy(m)
+		for n := range m.images {
+			l.store.measure(m.name, n)
+		}
+	}
+	l.tellMemory()
+	_ = l.save() // an event tells, and it is tried again: a full disk must not keep what is here from serving
+	return nil
 }
 
 // restore maps the active and the standby version again. What cannot be brought
@@ -74,7 +89,10 @@ func (l *Loader) revive(ctx context.Context, m *model, n uint64) (*Version, erro
 		err = l.prepare(v)
 	}
 	if err == nil {
-		l.submit(v.region.Populate, func(error) {}) // only to spare the readers the faults
+		l.submit(lane{settleLane, m.name}, v.region.Populate, func(error) {}) // only to spare the readers the faults
+		if !im.durable.Load() {
+			l.settle(m, im)
+		}
 		return v, nil
 	}
 	if v != nil {
@@ -94,17 +112,22 @@ func (l *Loader) undecided(ctx context.Context, m *model) error {
 	if err != nil {
 		return err
 	}
-	active := uint64(0)
+	past := m.floor // what came up to it was decided
 	if m.active != nil {
-		active = m.active.info.Number
+		past = max(past, m.active.info.Number)
 	}
-	for _, n := range numbers {
+	bases, numbers := l.store.split(m.name, numbers)
+	for _, n := range slices.Concat(numbers, bases) { // by then it is known which bases something is made of
 		if m.images[n] != nil {
 			continue
 		}
 		_, refused := m.refused[n]
-		if n > active && !refused {
+		if (n > past || l.opts.Retain) && !refused && !slices.Contains(bases, n) {
 			im, err := l.store.reopen(ctx, m.images, m.name, n, l.hashing())
+			if err == nil && n <= past {
+				m.retained[n] = true
+				continue
+			}
 			if err == nil {
 				if err = l.requeue(im); err == nil {
 					continue
@@ -127,7 +150,7 @@ func (l *Loader) undecided(ctx context.Context, m *model) error {
 func (l *Loader) requeue(im *image) error {
 	if len(l.opts.Keys) > 0 {
 		var h *delta.Header
-		if im.delta != nil {
+		if im.delta != nil && im.origin.Patch == "" {
 			h = &im.delta.Header
 		}
 		// Without the delta that its manifest is signed over it fails: the drop has it.

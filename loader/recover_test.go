@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -352,6 +353,47 @@ func TestUndecidedVersionIsCheckedWithTheKeysOfNow(t *testing.T) {
 	r.serves(1)
 	if left := folders(t, r.opts.Store); left != "models/score/1" {
 		t.Errorf("in the store: %s", left)
+	}
+	r.close()
+}
+
+// As long as state.json names a version, it is there, whatever came after it: a
+// start would look for it.
+func TestWhatTheSavedStateNamesStays(t *testing.T) {
+	r := newRig(t, nil)
+	for n := uint64(1); n <= 2; n++ {
+		r.drop(n, 0, atOnce)
+		r.await2(EventDurable, n)
+	}
+	var full atomic.Bool
+	full.Store(true)
+	must(t, r.l.call(t.Context(), func() error {
+		create := r.l.store.create
+		r.l.store.create = func(name string) (file, error) {
+			if full.Load() && strings.HasPrefix(filepath.Base(name), stateFile) {
+				return nil, syscall.ENOSPC
+			}
+			return create(name)
+		}
+		return nil
+	}))
+	for n := uint64(3); n <= 5; n++ {
+		r.drop(n, 0, atOnce)
+		r.await2(EventActive, n)
+	}
+	r.await2(EventUnloadSuccess, 3)
+	r.quiesce()
+	if got, want := folders(t, r.opts.Store), "models/score/1 models/score/2 models/score/4 models/score/5"; got != want {
+		t.Errorf("in the store: %s; want %s", got, want)
+	}
+	full.Store(false)
+	for saved := false; !saved; {
+		must(t, r.l.call(t.Context(), func() error { saved = !r.l.unsaved; return nil }))
+	}
+	r.quiesce()
+	r.noOrphans()
+	if got, want := folders(t, r.opts.Store), "models/score/4 models/score/5"; got != want {
+		t.Errorf("in the store: %s; want %s", got, want)
 	}
 	r.close()
 }

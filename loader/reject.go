@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/patch"
 )
 
 // Why a drop is not brought in. The reasons are short and stable, for metrics
@@ -24,6 +25,10 @@ var (
 	ErrEscapes      = errors.New("leads out of the drop")
 	ErrDiskFull     = errors.New("disk full")
 	ErrTooManyMaps  = errors.New("over the mapping budget")
+	ErrCopies       = errors.New("over the limit on private memory")
+	errNoChild      = errors.New("patches are applied by a child process, and no command for it is configured: ship a .qd delta")
+	errGroupMemory  = errors.New("not enough memory in the control group")
+	ErrInUse        = errors.New("used by another process") // a store
 	errBaseMissing  = errors.New("base missing")
 	errInterrupted  = errors.New("loader closed")
 	errNotCommitted = errors.New("no manifest yet")
@@ -31,7 +36,7 @@ var (
 
 // transient reports whether the same drop may pass later on.
 func transient(err error) bool {
-	for _, e := range []error{ErrDiskFull, fs.ErrNotExist, ErrTooManyMaps, errInterrupted, errNotCommitted, unix.ESTALE, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+	for _, e := range []error{ErrDiskFull, ErrQuota, fs.ErrNotExist, ErrTooManyMaps, errGroupMemory, patch.ErrKilled, errInterrupted, errNotCommitted, unix.ESTALE, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -44,15 +49,16 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG):
+	case errors.Is(err, patch.ErrDiskFull) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	default:
 		return err
 	}
 }
 
-// admit says why a version must not be brought in, given what serves now.
-func (m *model) admit(mf *delta.Manifest, lookup func(string) (string, bool), schemas []int) error {
+// admit says why a version must not be brought in, given what serves now. asked:
+// somebody wants it though a later one may be active.
+func (m *model) admit(mf *delta.Manifest, asked bool, lookup func(string) (string, bool), schemas []int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r, ok := m.refused[mf.Version]; ok {
@@ -63,8 +69,11 @@ func (m *model) admit(mf *delta.Manifest, lookup func(string) (string, bool), sc
 			return fmt.Errorf("%s@%d is %s, %s: %w", mf.Model, mf.Version, v.state, same(v.info.Root, mf.TargetRoot), ErrPresent)
 		}
 	}
-	if a := m.active; a != nil && mf.Version < a.info.Number {
+	if a := m.active; a != nil && mf.Version < a.info.Number && !asked {
 		return fmt.Errorf("%s@%d comes after %s, which is active; to go back, roll back: %w", mf.Model, mf.Version, &a.info, ErrOlder)
+	}
+	if mf.Version <= m.floor && !asked {
+		return fmt.Errorf("%s@%d: somebody went back from %d by hand (or it was refused so long ago that the list does not have it): give the next version a higher number: %w", mf.Model, mf.Version, m.floor, ErrOlder)
 	}
 	for _, name := range mf.RequiredEnv {
 		if _, ok := lookup(name); !ok {

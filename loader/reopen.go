@@ -18,12 +18,12 @@ func (s *store) reopen(ctx context.Context, images map[uint64]*image, model stri
 	if im := images[number]; im != nil {
 		return im, nil
 	}
-	im := &image{dir: s.version(model, number)}
+	im := &image{dir: s.locate(model, number)}
 	if err := im.readStored(model, number); err != nil {
 		return nil, err
 	}
 	if im.origin.Role == delta.RoleDelta {
-		base, err := s.reopen(ctx, images, model, im.manifest.Base.Version, o)
+		base, err := s.reopen(ctx, images, model, im.below(), o)
 		if err != nil {
 			return nil, fmt.Errorf("base of %s: %w", im, err)
 		}
@@ -36,7 +36,32 @@ func (s *store) reopen(ctx context.Context, images map[uint64]*image, model stri
 		return nil, fmt.Errorf("%s in the store: %w", im, err)
 	}
 	images[number] = im
+	if im.origin.Flat { // the process ended before it was done
+		return im, s.strip(model, number)
+	}
 	return im, nil
+}
+
+// locate returns where a stored version's files are.
+func (s *store) locate(model string, number uint64) string {
+	dir := s.version(model, number)
+	if flat := filepath.Join(dir, flatDir); exists(flat) {
+		return flat
+	}
+	return dir
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// below returns the version that a delta is made for.
+func (im *image) below() uint64 {
+	if im.origin.Flat {
+		return im.origin.Base
+	}
+	return im.manifest.Base.Version
 }
 
 func (im *image) readStored(model string, number uint64) error {
@@ -80,6 +105,7 @@ func (im *image) openStored(ctx context.Context, s *store, o delta.Options) erro
 		return err
 	}
 	_, err = os.Stat(filepath.Join(im.dir, durableFile))
+	im.durable.Store(err == nil)
 	if err == nil && im.origin.InPlace == "" {
 		return nil
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // Rollback takes a version away by hand and never tries it again: the canary, or
@@ -45,8 +47,12 @@ func (l *Loader) storeRefusal(m *model, version uint64, reason string) error {
 	r := l.record()
 	mr := r.Models[m.name]
 	mr.Refused[version] = Refusal{Root: bad.info.Root, Reason: reason, At: now()}
-	if mr.Active == version {
+	mr.Floor = forget(mr.Refused, mr.Floor)
+	switch version {
+	case mr.Active:
 		mr.Active, mr.Standby = to.info.Number, 0
+	case mr.Standby: // of an experiment
+		mr.Standby = 0
 	}
 	return l.write(r)
 }
@@ -100,5 +106,23 @@ func (l *Loader) rollback(m *model, version uint64, reason string) (bad, to *Ver
 
 // rolledBack does what is left to do after a rollback was published.
 func (l *Loader) rolledBack(m *model, bad *Version, reason string) {
+	l.endArm(m, bad.info.Number, reason)
+	l.changed(m)
+	delete(m.retained, bad.info.Number)
 	l.decided(m, bad, fmt.Errorf("%s was rolled back (%s): give its successor a higher number: %w", &bad.info, reason, ErrRefused))
+}
+
+// maxRefused is how many refusals of a model are kept with their reasons. The
+// numbers of older ones are covered by the floor: versions only go up.
+const maxRefused = 64
+
+// forget drops the oldest refusals beyond maxRefused and returns the floor that
+// keeps their versions out.
+func forget(refused map[uint64]Refusal, floor uint64) uint64 {
+	for len(refused) > maxRefused {
+		oldest := slices.Min(slices.Collect(maps.Keys(refused)))
+		delete(refused, oldest)
+		floor = max(floor, oldest)
+	}
+	return floor
 }

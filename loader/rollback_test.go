@@ -134,3 +134,36 @@ func TestRollbackOutlivesItsCaller(t *testing.T) {
 	}
 	r.close()
 }
+
+// Refusals are bounded: the oldest leave the list, and their versions stay out
+// all the same, also after a restart.
+func TestRefusalsAreBounded(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.prompt = true })
+	defer func() { r.close() }()
+	r.drop(1, 0, atOnce)
+	r.await(EventActive, 1)
+	for n := uint64(2); n < maxRefused+6; n++ {
+		r.drop(n, 1, nil)
+		r.await2(EventCanary, n)
+		must(t, r.l.Rollback(t.Context(), "score", n, "wrong"))
+	}
+	check := func() {
+		t.Helper()
+		list := r.l.Refused("score")
+		if _, ok := list[maxRefused+5]; len(list) != maxRefused || !ok {
+			t.Errorf("%d refusals are kept, want %d", len(list), maxRefused)
+		}
+		for n, want := range map[uint64]error{2: ErrOlder, 5: ErrOlder, 6: ErrRefused, maxRefused + 5: ErrRefused} {
+			r.report(fmt.Sprintf("v%d", n))
+			r.await2(EventQuarantined, n)
+			if q := quarantineOf(r.l, fmt.Sprintf("v%d", n)); q == nil || !errors.Is(q.Reason, want) {
+				t.Errorf("v%d: %+v, want %v", n, q, want)
+			}
+		}
+	}
+	check()
+	r.close()
+	r.open()
+	r.serves(1)
+	check()
+}

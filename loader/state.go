@@ -13,6 +13,7 @@ type State uint8
 const (
 	Loading   State = iota // being read, hashed and mapped
 	Pending                // mapped; the whole version is being proved and warmed up
+	Shadow                 // computed beside the active one, and never served
 	Canary                 // answers a share of the callers, judged
 	Active                 // answers the rest
 	Standby                // the previous active version, still mapped: the rollback target
@@ -21,7 +22,7 @@ const (
 	Failed                 // could not be loaded or proved; nothing of it was served
 )
 
-var stateNames = [...]string{"loading", "pending", "canary", "active", "standby", "unloading", "freed", "failed"}
+var stateNames = [...]string{"loading", "pending", "shadow", "canary", "active", "standby", "unloading", "freed", "failed"}
 
 // String returns the state as it stands in metrics and on admin pages.
 func (s State) String() string {
@@ -34,10 +35,11 @@ func (s State) String() string {
 // transitions are the only ways from one state to another.
 var transitions = [...][]State{
 	Loading:   {Pending, Failed},
-	Pending:   {Canary, Active, Standby, Unloading, Failed}, // Standby: a restart maps the standby again
-	Canary:    {Active, Unloading},                          // promoted; rolled back
-	Active:    {Standby, Unloading},                         // replaced; rolled back
-	Standby:   {Active, Unloading},                          // rolled back to; replaced by a newer standby
+	Pending:   {Shadow, Canary, Active, Standby, Unloading, Failed}, // Standby: a restart maps the standby again
+	Shadow:    {Canary, Active, Unloading},                          // offered, with or without a trial; rolled back
+	Canary:    {Active, Shadow, Unloading},                          // promoted; put in shadow by hand; rolled back
+	Active:    {Standby, Unloading},                                 // replaced; rolled back
+	Standby:   {Active, Unloading},                                  // rolled back to; replaced by a newer standby
 	Unloading: {Freed},
 	Freed:     {},
 	Failed:    {Freed},

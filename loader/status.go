@@ -11,11 +11,13 @@ import (
 type Status struct {
 	Info
 
-	State  State
-	Since  time.Time // when it came to be in State
-	Leases int64
-	Faults int64   // reads that failed
-	Weight float64 // percent of the callers; of a canary
+	State   State
+	Since   time.Time // when it came to be in State
+	Leases  int64
+	Faults  int64   // reads that failed
+	Weight  float64 // percent of the callers; of a canary, and of the versions of an experiment but the active one
+	Beside  float64 // percent of the queries that it computes in shadow
+	Durable bool    // a power cut will not lose it
 }
 
 // Models returns the models' names, sorted.
@@ -30,12 +32,18 @@ func (l *Loader) Versions(model string) (out []Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, v := range m.mapped {
-		s := Status{Info: v.info, State: v.state, Since: v.entered, Leases: v.refs.Load(), Faults: v.faults.Load()}
+		s := Status{Info: v.info, State: v.state, Since: v.entered, Leases: v.refs.Load(), Faults: v.faults.Load(), Durable: v.image.durable.Load()}
 		if v.state != Unloading && v.state != Failed {
 			s.Leases-- // the loader's own
 		}
 		if v == m.canary {
 			s.Weight = m.current.Load().percent
+		}
+		if e := m.experiment; v != m.active && e.arm(v.info.Number) != nil && e.arm(v.info.Number).Ended == "" {
+			s.Weight = e.shares()[v.info.Number]
+		}
+		if v == m.shadow {
+			s.Beside = m.percent
 		}
 		out = append(out, s)
 	}

@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,58 +22,68 @@ import (
 //	state.json                which versions are active, standby and refused
 //	tmp/                      drops being read; emptied at start
 //	models/MODEL/NUMBER/      one version: manifest.json, origin.json, blob, leaves, durable
+//	models/MODEL/NUMBER/flat/ the same files once more, when its chain was compacted: these are used
 //
-// Every step that matters is one rename: of a version's folder out of tmp, and of
-// state.json. A folder that state.json does not need is a version that was not
-// decided yet, or rubbish; start says which.
+// Every step that matters is one rename: of a version's folder out of tmp or back
+// into it, of flat, and of state.json. A folder that state.json does not need is a
+// version that was not decided yet, or rubbish; start says which. What has to be
+// synced before what stands in decision record 25.
 const (
 	manifestFile = "manifest.json"
 	originFile   = "origin.json"
 	blobFile     = "blob"
+	patchFile    = "patch" // what a blob was made from, if it came as a patch
 	leavesFile   = "leaves"
-	durableFile  = "durable" // there when the rest is on disk for good
-	stateFile    = "state.json"
-	stateFormat  = 1
+	durableFile  = "durable" // there when the rest, and what the version is made of, is on disk for good
+	flatDir      = "flat"
+
+	diskReserve = 16 << 20 // bytes that stay free for state, leaves and manifest
+	stateFile   = "state.json"
+	stateFormat = 1
 )
 
 // store is the private directory of versions. It belongs to the loader's
-// goroutine and the worker, which never use it for the same version at once.
+// goroutine and the workers, which never use it for the same version at once.
 type store struct {
-	dir  string
-	lock *os.File
+	volume
 
-	// create opens a new file; tests put full disks behind it.
-	create func(name string) (file, error)
-}
-
-// file is what the store writes to.
-type file interface {
-	io.Writer
-	Sync() error
-	Close() error
+	dir   string
+	lock  *os.File
+	usage usage
+	temps atomic.Uint64 // names in tmp so far
 }
 
 // origin is where a version came from.
 type origin struct {
 	Drop     string     `json:"drop"`
 	Dropped  time.Time  `json:"dropped"`
-	Role     delta.Role `json:"role"`               // which of the manifest's files is used
-	InPlace  string     `json:"in_place,omitempty"` // that file, when it was left where it is
-	Ingested int64      `json:"ingested"`           // bytes
+	Role     delta.Role `json:"role"`                // which of the manifest's files is used
+	Patch    delta.Role `json:"patch,omitempty"`     // a patch that came instead: Role says what was made of it
+	InPlace  string     `json:"in_place,omitempty"`  // that file, when it was left where it is
+	Flat     bool       `json:"flat,omitempty"`      // no file of the drop: made of one, see compact.go
+	Base     uint64     `json:"base,omitempty"`      // of a flat delta: the version that it is made for
+	Ingested int64      `json:"ingested"`            // bytes
+	BaseOnly bool       `json:"base_only,omitempty"` // it was brought in for a version above it
 
 	restored bool // read back at start
 }
 
 // record is state.json.
 type record struct {
-	Format int                     `json:"format"`
-	Models map[string]*modelRecord `json:"models"`
+	Retain  bool                    `json:"retain,omitempty"` // versions out of use stay until they are moved, see Options.Retain
+	Format  int                     `json:"format"`
+	Models  map[string]*modelRecord `json:"models"`
+	Blocked []Block                 `json:"blocked,omitempty"`
 }
 
 type modelRecord struct {
 	Active  uint64             `json:"active,omitempty"`
 	Standby uint64             `json:"standby,omitempty"`
+	Floor   uint64             `json:"floor,omitempty"` // see model.floor
 	Refused map[uint64]Refusal `json:"refused,omitempty"`
+
+	Shadow     *shadowRecord `json:"shadow,omitempty"`
+	Experiment *Experiment   `json:"experiment,omitempty"`
 }
 
 // Refusal says why a version was rolled back and will not be tried again.
@@ -84,26 +94,34 @@ type Refusal struct {
 }
 
 // openStore takes the store at dir, which is made when missing.
-func openStore(dir string) (*store, error) {
-	s := &store{dir: dir, create: func(name string) (file, error) { return os.Create(name) }}
-	if err := os.MkdirAll(filepath.Join(dir, "models"), 0o755); err != nil {
+func openStore(dir string, v volume) (*store, error) {
+	s := &store{volume: v, dir: dir}
+	if err := s.mkdirAll(s.path("models")); err != nil {
 		return nil, fmt.Errorf("loader: store: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("loader: store: %w", err)
+	if err := s.take(); err != nil {
+		return nil, err
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("loader: store %s is used by another process: give each process a store of its own (%w)", dir, err)
-	}
-	s.lock = lock
-	err = errors.Join(os.RemoveAll(s.path("tmp")), os.Mkdir(s.path("tmp"), 0o755), os.RemoveAll(s.path(stateFile+".new")))
+	err := errors.Join(s.removeAll(s.path("tmp")), s.mkdirAll(s.path("tmp")), s.removeAll(s.path(stateFile+".new")))
 	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("loader: store: %w", err)
 	}
 	return s, nil
+}
+
+// take makes this process the one that the store belongs to.
+func (s *store) take() error {
+	lock, err := os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("loader: store: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return fmt.Errorf("loader: store %s is %w: give each process a store of its own (%w)", s.dir, ErrInUse, err)
+	}
+	s.lock = lock
+	return nil
 }
 
 func (s *store) close() { s.lock.Close() }
@@ -141,8 +159,8 @@ func (s *store) load() (*record, error) {
 }
 
 // save replaces state.json in one step. The new one is on disk before it takes
-// the name: a refusal must outlive a power cut, and a torn file would stop the
-// next start.
+// the name, and the name before save returns: a refusal must outlive a power cut,
+// and a torn file would stop the next start.
 func (s *store) save(r *record) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -160,7 +178,16 @@ func (s *store) save(r *record) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(next, s.path(stateFile))
+	if err := s.rename(next, s.path(stateFile)); err != nil {
+		return err
+	}
+	return s.syncPath(s.dir)
+}
+
+// temp makes a directory in tmp.
+func (s *store) temp(kind string) (string, error) {
+	dir := s.path("tmp", fmt.Sprintf("%s-%d", kind, s.temps.Add(1)))
+	return dir, s.mkdirAll(dir)
 }
 
 // write makes a file with these bytes.
@@ -185,28 +212,41 @@ func (s *store) writeJSON(name string, v any) error {
 // commit moves a version's finished folder to its place.
 func (s *store) commit(tmp, model string, number uint64) (string, error) {
 	dir := s.version(model, number)
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := s.mkdirAll(filepath.Dir(dir)); err != nil {
 		return "", err
 	}
-	if err := os.RemoveAll(dir); err != nil { // of a number that was freed
+	if err := s.remove(model, number); err != nil { // of a number that was freed
 		return "", err
 	}
-	return dir, os.Rename(tmp, dir)
+	if err := s.rename(tmp, dir); err != nil {
+		return "", err
+	}
+	s.measure(model, number)
+	return dir, nil
 }
 
-// remove takes a version away: out of its place in one step, then its bytes. It
-// makes nothing new: a full disk may have no room for it, and this is what makes
-// room.
+// remove takes a version away: out of its place in one step, then its bytes. The
+// step is on disk before the first byte goes: a power cut must not bring back a
+// part of a version that is marked durable. It makes nothing new: a full disk may
+// have no room for it, and this is what makes room.
 func (s *store) remove(model string, number uint64) error {
 	gone := s.path("tmp", fmt.Sprintf("gone-%s-%d", model, number))
-	if err := os.RemoveAll(gone); err != nil {
+	if err := s.removeAll(gone); err != nil {
 		return err
 	}
-	err := os.Rename(s.version(model, number), gone)
+	dir := s.version(model, number)
+	err := s.rename(dir, gone)
 	if errors.Is(err, os.ErrNotExist) {
-		err = nil
+		return nil
 	}
-	return errors.Join(err, os.RemoveAll(gone))
+	if err == nil {
+		err = errors.Join(s.syncPath(filepath.Dir(dir)), s.syncPath(s.path("tmp")))
+	}
+	if err != nil {
+		return err
+	}
+	s.usage.forget(model, number)
+	return s.removeAll(gone)
 }
 
 // models lists the models that have a folder.
@@ -240,34 +280,57 @@ func (s *store) leaves(im *image) (delta.Leaves, error) {
 	return delta.Leaves(b), err
 }
 
-// sync brings a version's folder to disk for good and marks it so.
+// sync brings a version and all that it is made of to disk for good, lowest
+// first, and marks it so: what is marked can be relied on after a power cut.
 func (s *store) sync(im *image) error {
-	for _, name := range []string{manifestFile, originFile, blobFile, leavesFile, "."} {
-		err := syncPath(filepath.Join(im.dir, name))
-		if name == blobFile && errors.Is(err, os.ErrNotExist) {
-			continue // left in place
+	if im.durable.Load() {
+		return nil
+	}
+	if im.base != nil {
+		if err := s.sync(im.base); err != nil {
+			return err
+		}
+	}
+	names := []string{manifestFile, originFile, blobFile, leavesFile}
+	if im.origin.Patch != "" && !im.origin.Flat {
+		names = append(names, patchFile)
+	}
+	for _, name := range names {
+		err := s.syncPath(filepath.Join(im.dir, name))
+		if name == blobFile && im.origin.InPlace != "" && errors.Is(err, os.ErrNotExist) {
+			continue
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := s.write(filepath.Join(im.dir, durableFile), nil); err != nil {
+	if err := s.syncWay(im.dir); err != nil {
 		return err
 	}
-	for _, dir := range []string{im.dir, filepath.Dir(im.dir), s.path("models"), s.dir} {
-		if err := syncPath(dir); err != nil {
+	return s.mark(im)
+}
+
+// syncWay syncs the names on the way from dir up to the store, and those in tmp:
+// where dir came from.
+func (s *store) syncWay(dir string) error {
+	for ; dir != s.dir; dir = filepath.Dir(dir) {
+		if err := s.syncPath(dir); err != nil {
 			return err
 		}
 	}
-	return syncPath(s.path(stateFile))
+	return errors.Join(s.syncPath(s.dir), s.syncPath(s.path("tmp")))
 }
 
-func syncPath(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
+// mark marks a version whose bytes are on disk for good.
+func (s *store) mark(im *image) error {
+	if err := s.write(filepath.Join(im.dir, durableFile), nil); err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	if err := s.syncPath(im.dir); err != nil {
+		return err
+	}
+	im.durable.Store(true)
+	return nil
 }
 
 // free returns the bytes that the store's disk has left for us.
@@ -276,5 +339,5 @@ func (s *store) free() (int64, error) {
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return 0, err
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // uint32 on other systems
 }

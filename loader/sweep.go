@@ -14,6 +14,7 @@ func (l *Loader) sweep() {
 	for _, m := range *l.models.Load() {
 		l.reclaim(m, at)
 		l.judge(m, at)
+		l.compared(m, at)
 	}
 	l.graves = slices.DeleteFunc(l.graves, func(v *Version) bool { return v.refs.Load() == 0 && l.unmap(v) })
 	for _, d := range l.drops {
@@ -50,12 +51,16 @@ func (l *Loader) revoke(v *Version) {
 func (l *Loader) reclaim(m *model, at time.Time) {
 	m.mu.Lock()
 	var gone []Event
+	freed := false
 	m.mapped = slices.DeleteFunc(m.mapped, func(v *Version) bool {
 		if v.state != Unloading && v.state != Failed {
 			return false
 		}
+		l.withdraw(v)
 		ev := l.about(EventUnloadSuccess, v, v.entered, v.info.Size)
+		failed := v.state == Failed
 		switch n := v.refs.Load(); {
+		case v.revoked.Load(): // other processes held it longer
 		case n == 0:
 			if !l.unmap(v) {
 				return false
@@ -64,11 +69,17 @@ func (l *Loader) reclaim(m *model, at time.Time) {
 			l.revoke(v)
 			l.graves = append(l.graves, v)
 			ev.Kind, ev.Leases = EventUnloadTimeout, n
+			if !failed && v.held() {
+				gone = append(gone, ev)
+			}
 		default:
 			return false
 		}
-		failed := v.state == Failed
+		if !failed && v.held() {
+			return false
+		}
 		v.state, v.entered = Freed, at
+		freed = true
 		if !failed {
 			gone = append(gone, ev)
 		}
@@ -78,8 +89,12 @@ func (l *Loader) reclaim(m *model, at time.Time) {
 	for _, ev := range gone {
 		l.events.emit(ev)
 	}
-	if len(gone) > 0 {
+	if freed {
 		l.collect(m)
+		l.next(m)
+	}
+	if len(gone) > 0 {
+		l.submit(lane{modelLane, m.name}, func() error { return nil }, func(error) { l.freed() }) // behind the removals
 	}
 }
 
@@ -87,7 +102,7 @@ func (l *Loader) reclaim(m *model, at time.Time) {
 func (l *Loader) judge(m *model, at time.Time) {
 	m.mu.Lock()
 	c, a := m.canary, m.active
-	due := c != nil && at.Sub(c.judged) >= l.opts.JudgeEvery
+	due := c != nil && m.experiment == nil && at.Sub(c.judged) >= l.opts.JudgeEvery
 	if due {
 		c.judged = at
 	}
@@ -126,11 +141,14 @@ func (l *Loader) schedule() {
 	for _, m := range *l.models.Load() {
 		m.mu.Lock()
 		for _, v := range m.mapped {
-			if v.state == Unloading || v.state == Failed {
+			if (v.state == Unloading || v.state == Failed) && v.refs.Load() > 0 && !v.revoked.Load() {
 				by(v.entered.Add(l.opts.Reclaim))
 			}
 		}
-		if m.canary != nil {
+		if v := m.counted(); v != nil {
+			by(v.judged.Add(l.opts.JudgeEvery))
+		}
+		if m.canary != nil && m.experiment == nil {
 			by(m.canary.judged.Add(l.opts.JudgeEvery))
 		}
 		m.mu.Unlock()

@@ -25,13 +25,16 @@ type Info struct {
 	Schema   int
 	Eval     *delta.Eval
 	Canary   delta.Canary
-	Drop     string    // where it came from
-	Dropped  time.Time // when the drop was seen
-	LoadedAt time.Time // when it was mapped
-	Size     int64     // of the whole version, bytes
-	Ingested int64     // read from the drop, bytes
-	Copied   int64     // in private memory, bytes
-	Pieces   int64     // mapped pieces: 1 for a full file
+	Shadow   *delta.Shadow  // nil: its manifest wants none
+	Warmup   []delta.Warmup // requests that it must answer before anybody else's
+	Drop     string         // where it came from
+	Dropped  time.Time      // when the drop was seen
+	LoadedAt time.Time      // when it was mapped
+	Size     int64          // of the whole version, bytes
+	Ingested int64          // read from the drop, bytes
+	Copied   int64          // in private memory, bytes
+	Copies   int64          // extents, or runs of rows, that were copied for it
+	Pieces   int64          // mapped pieces: 1 for a full file
 }
 
 // String returns "model@number", as it stands in x-quadnine-model.
@@ -49,6 +52,7 @@ type Version struct {
 	layout   layout
 	prepared any // Options.Prepare's result; set before the version is published
 
+	shared  *Shared // nil without Options.Sharer
 	image   *image
 	state   State     // guarded by the model's mu
 	entered time.Time // guarded by the model's mu; when state was

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/quadnine/quadnine/loader/delta"
@@ -25,6 +26,20 @@ func (w View) Tensor(name string) (dtype string, data []byte, ok bool) {
 	t := &w.v.image.tensors[i]
 	b, ok := w.bytes(t.Off, t.Len)
 	return t.DType, b, ok
+}
+
+// Again returns a function that looks at the version's tensors later on, from
+// anywhere and as often as wanted: each call is a With under a lease of its own,
+// and an error once the version is freed. It allocates nothing.
+func (w View) Again() func(f func(tensor func(name string) (dtype string, data []byte, ok bool)) error) error {
+	v, tensor := w.v, w.Tensor
+	return func(f func(func(string) (string, []byte, bool)) error) error {
+		if !v.acquire() {
+			return fmt.Errorf("loader: %s: %w", &v.info, ErrRevoked)
+		}
+		defer v.release()
+		return v.with(func(View) error { return f(tensor) })
+	}
 }
 
 // Contiguous returns the whole file's bytes, or false when the version's pieces

@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	rescanEvery = 5 * time.Second // loader.md, design 7
-	maxDepth    = 2               // DIR/MANIFEST.json, DIR/DROP/MANIFEST.json, DIR/MODEL/DROP/MANIFEST.json
-	dataLink    = "..data"        // what Kubernetes swaps to change all files of a volume at once
+	rescanEvery  = 5 * time.Second        // loader.md, design 7
+	rescanRemote = 500 * time.Millisecond // likewise, where the kernel does not tell of what others write
+	maxDepth     = 2                      // DIR/MANIFEST.json, DIR/DROP/MANIFEST.json, DIR/MODEL/DROP/MANIFEST.json
+	dataLink     = "..data"               // what Kubernetes swaps to change all files of a volume at once
 )
 
 // Watcher is a Source that watches a directory. What the kernel tells is a hint
@@ -31,8 +32,10 @@ const (
 // in that. Names that begin with a dot are passed over.
 type Watcher struct {
 	dir    string
-	rescan time.Duration
+	rescan time.Duration // 0: by the file system
 	notify *fsnotify.Watcher
+	add    func(dir string) error // watches a directory; tests have one that tells nothing
+	remote func(dir string) bool  // whether others write there unheard
 	c      chan Candidate
 	done   chan struct{}
 	wg     sync.WaitGroup
@@ -48,7 +51,9 @@ type mark struct {
 }
 
 // Watch starts to watch dir, which need not exist yet. rescan is how often it is
-// read even when nothing is told; 0 means every 5 s.
+// read even when nothing is told; 0 means every 5 s, and every 500 ms on file systems
+// of which the kernel does not tell what other machines write: NFS, FUSE, SMB, 9P,
+// Ceph.
 func Watch(dir string, rescan time.Duration) (*Watcher, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -58,15 +63,25 @@ func Watch(dir string, rescan time.Duration) (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loader: watch %s: %w", dir, err)
 	}
-	if rescan <= 0 {
-		rescan = rescanEvery
-	}
 	w := &Watcher{
-		dir: abs, rescan: rescan, notify: n,
+		dir: abs, rescan: max(rescan, 0), notify: n, add: n.Add, remote: remote,
 		c: make(chan Candidate), done: make(chan struct{}), known: make(map[string]mark),
 	}
 	w.wg.Go(w.run)
 	return w, nil
+}
+
+// every is how often to look without being told. It is asked after each look: the
+// directory may be mounted later.
+func (w *Watcher) every() time.Duration {
+	switch {
+	case w.rescan > 0:
+		return w.rescan
+	case w.remote(w.dir):
+		return rescanRemote
+	default:
+		return rescanEvery
+	}
 }
 
 // Candidates returns the drops as they are found.
@@ -80,10 +95,11 @@ func (w *Watcher) Close() error {
 }
 
 func (w *Watcher) run() {
-	tick := time.NewTicker(w.rescan)
+	tick := time.NewTicker(rescanEvery)
 	defer tick.Stop()
 	for {
 		w.scan()
+		tick.Reset(w.every())
 		for again := false; !again; {
 			select {
 			case <-w.done:
@@ -166,7 +182,7 @@ func (w *Watcher) drop(name string, m mark) Candidate {
 func (w *Watcher) look(root *os.Root, dir string, depth int, found map[string]mark) {
 	// Watched before it is read: what comes in between is told. Without a watch,
 	// the next rescan finds it.
-	_ = w.notify.Add(filepath.Join(w.dir, dir))
+	_ = w.add(filepath.Join(w.dir, dir))
 	at, target := dir, ""
 	if t, err := root.Readlink(path.Join(dir, dataLink)); err == nil && filepath.IsLocal(t) {
 		at, target = path.Join(dir, t), t

@@ -52,9 +52,15 @@ func TestVerdict(t *testing.T) {
 	}{
 		"nothing happened":    {do: func(*Judge) {}, at: 0, want: Hold, why: TooEarly},
 		"before promoteAfter": {do: func(j *Judge) { both(j, 540, 10_000) }, at: 60*second - 1, want: Hold, why: TooEarly},
-		"at promoteAfter":     {do: func(j *Judge) { both(j, 540, 10_000) }, at: 60 * second, want: Promote, why: Passed},
-		"99 requests":         {do: func(j *Judge) { both(j, 99, 1_900) }, at: 3600 * second, want: Hold, why: TooFew},
-		"100 requests":        {do: func(j *Judge) { both(j, 100, 1_900) }, at: 60 * second, want: Promote, why: Passed},
+		"at promoteAfter":     {do: func(j *Judge) { both(j, 600, 10_000) }, at: 60 * second, want: Promote, why: Passed},
+		"99 requests":         {do: func(j *Judge) { both(j, 99, 1_900) }, at: 3599 * second, want: Hold, why: TooFew},
+		"100 requests":        {do: func(j *Judge) { both(j, 100, 1_900) }, at: 60 * second, want: Hold, why: Unproven},
+		"585 requests":        {do: func(j *Judge) { both(j, 584, 1_900) }, at: 60 * second, want: Hold, why: Unproven},
+		"586 requests":        {do: func(j *Judge) { both(j, 586, 1_900) }, at: 60 * second, want: Promote, why: Passed},
+		"of a smaller margin": {
+			change: func(c *JudgeConfig) { c.Margin = 20 },
+			do:     func(j *Judge) { both(j, 280, 1_900) }, at: 60 * second, want: Promote, why: Passed,
+		},
 		"failures are no answers": {
 			do: func(j *Judge) { failures(j, SideCanary, 200); failures(j, SideActive, 3_800) },
 			at: 60 * second, want: Hold, why: TooFew,
@@ -69,7 +75,7 @@ func TestVerdict(t *testing.T) {
 		},
 		"one NaN": {do: func(j *Judge) { both(j, 999, 9_999); j.NotFinite(SideCanary) }, at: 1, want: Rollback, why: NonFinite},
 		"the active version's NaN": {
-			do: func(j *Judge) { both(j, 200, 9_999); j.NotFinite(SideActive) },
+			do: func(j *Judge) { both(j, 700, 9_999); j.NotFinite(SideActive) },
 			at: 60 * second, want: Promote, why: Passed,
 		},
 		"4 failures of 4":       {do: func(j *Judge) { both(j, 0, 76); failures(j, SideCanary, 4) }, at: second / 2, want: Hold, why: TooEarly},
@@ -82,9 +88,44 @@ func TestVerdict(t *testing.T) {
 			do: func(j *Judge) { both(j, 480, 500); failures(j, SideCanary, 20) },
 			at: 59 * second, want: Rollback, why: ErrorRate,
 		},
-		"4 failures, in doubt": {
+		"4 failures, unproven": {
 			do: func(j *Judge) { both(j, 536, 10_260); failures(j, SideCanary, 4) },
+			at: 60 * second, want: Hold, why: Unproven,
+		},
+		"1 failure, in doubt": {
+			do: func(j *Judge) { both(j, 900, 17_100); failures(j, SideCanary, 1) },
 			at: 60 * second, want: Hold, why: InDoubt,
+		},
+		"undecided for an hour": {
+			do: func(j *Judge) { both(j, 300, 5_700) },
+			at: 3600 * second, want: Hold, why: Undecided,
+		},
+		"undecided for an hour, to go back": {
+			change: func(c *JudgeConfig) { c.AtMaxWait = Rollback },
+			do:     func(j *Judge) { both(j, 300, 5_700) },
+			at:     3600 * second, want: Rollback, why: Undecided,
+		},
+		"undecided before PromoteAfter": {
+			change: func(c *JudgeConfig) { c.AtMaxWait, c.PromoteAfter = Rollback, 2*time.Hour },
+			do:     func(j *Judge) { both(j, 300, 5_700) },
+			at:     3600 * second, want: Hold, why: TooEarly,
+		},
+		"good, and late": {
+			change: func(c *JudgeConfig) { c.AtMaxWait = Rollback },
+			do:     func(j *Judge) { both(j, 700, 5_700) },
+			at:     3600 * second, want: Promote, why: Passed,
+		},
+		"the pool has the say": {
+			do: func(j *Judge) { both(j, 700, 13_300); j.SetPooling(PoolDecides) },
+			at: 60 * second, want: Hold, why: AwaitsPool,
+		},
+		"the pool has said so": {
+			do: func(j *Judge) { both(j, 7, 133); j.SetPooling(PoolPromotes) },
+			at: second, want: Promote, why: Pooled,
+		},
+		"the pool is overruled": {
+			do: func(j *Judge) { both(j, 700, 13_300); j.SetPooling(PoolPromotes); j.NotFinite(SideCanary) },
+			at: second, want: Rollback, why: NonFinite,
 		},
 		"4 failures of many": {
 			do: func(j *Judge) { both(j, 2_996, 57_000); failures(j, SideCanary, 4) },
@@ -92,7 +133,7 @@ func TestVerdict(t *testing.T) {
 		},
 		"alone and failing": {do: func(j *Judge) { both(j, 95, 0); failures(j, SideCanary, 5) }, at: second, want: Rollback, why: ErrorRate},
 		"alone, 1 ms ago":   {do: func(j *Judge) { failures(j, SideCanary, 50) }, at: second / 1000, want: Hold, why: TooEarly},
-		"alone and well":    {do: func(j *Judge) { both(j, 500, 0) }, at: 60 * second, want: Promote, why: Passed},
+		"alone and well":    {do: func(j *Judge) { both(j, 700, 0) }, at: 60 * second, want: Promote, why: Passed},
 		"three times as slow": {
 			do: func(j *Judge) { answers(j, SideCanary, 100, 3*fast); answers(j, SideActive, 1_900, fast) },
 			at: second, want: Rollback, why: SlowAnswers,
@@ -114,18 +155,26 @@ func TestVerdict(t *testing.T) {
 		},
 		"6 in 100 slow: chance": {
 			do: func(j *Judge) { both(j, 94, 1_900); answers(j, SideCanary, 6, 3*fast) },
-			at: 60 * second, want: Hold, why: InDoubt,
+			at: 60 * second, want: Hold, why: Unproven,
+		},
+		"as slow as the limit": {
+			do: func(j *Judge) { both(j, 950, 19_000); answers(j, SideCanary, 50, 3*fast) },
+			at: 60 * second, want: Hold, why: Unproven,
+		},
+		"the active version's P95 unknown": {
+			do: func(j *Judge) { both(j, 1_000, 99) },
+			at: 60 * second, want: Hold, why: TooFew,
 		},
 		"slow below the floor": {
 			do: func(j *Judge) {
-				answers(j, SideCanary, 500, 4*time.Millisecond)
-				answers(j, SideActive, 9_500, time.Millisecond/10)
+				answers(j, SideCanary, 700, 4*time.Millisecond)
+				answers(j, SideActive, 13_300, time.Millisecond/10)
 			},
 			at: 60 * second, want: Promote, why: Passed,
 		},
 		"allowed to be slow": {
 			change: func(c *JudgeConfig) { c.LatencyRatio = 4 },
-			do:     func(j *Judge) { answers(j, SideCanary, 100, 3*fast); answers(j, SideActive, 1_900, fast) },
+			do:     func(j *Judge) { answers(j, SideCanary, 700, 3*fast); answers(j, SideActive, 13_300, fast) },
 			at:     60 * second, want: Promote, why: Passed,
 		},
 	} {
@@ -270,7 +319,7 @@ func TestTrialInTime(t *testing.T) {
 
 func TestJudgeRetune(t *testing.T) {
 	j := newJudge(t, 0, nil)
-	answers(j, SideCanary, 10, 1)
+	answers(j, SideCanary, 1_000, 1)
 	cfg := j.Config()
 	cfg.MinRequests = 0
 	if err := j.Retune(cfg); err == nil || j.Config() != DefaultJudgeConfig() {
@@ -290,9 +339,12 @@ func TestJudgeConfigNamesTheField(t *testing.T) {
 		"promoteAfter":         func(c *JudgeConfig) { c.PromoteAfter = 0 },
 		"minRequests":          func(c *JudgeConfig) { c.MinRequests = 0 },
 		"minFailures":          func(c *JudgeConfig) { c.MinFailures = maxJudged + 1 },
-		"errorBound":           func(c *JudgeConfig) { c.ErrorBound = math.NaN() },
+		"alpha":                func(c *JudgeConfig) { c.Alpha = math.NaN() },
+		"beta":                 func(c *JudgeConfig) { c.Beta = 0.51 },
 		"baselineErrorPercent": func(c *JudgeConfig) { c.BaselineErrorPercent = 10.1 },
-		"detectFactor":         func(c *JudgeConfig) { c.DetectFactor = 1.9 },
+		"margin":               func(c *JudgeConfig) { c.Margin = 1.4 },
+		"maxWait":              func(c *JudgeConfig) { c.MaxWait = 0 },
+		"atMaxWait":            func(c *JudgeConfig) { c.AtMaxWait = Promote },
 		"latencyRatio":         func(c *JudgeConfig) { c.LatencyRatio = math.Inf(1) },
 		"latencyFloor":         func(c *JudgeConfig) { c.LatencyFloor = -1 },
 		"latencyMinSamples":    func(c *JudgeConfig) { c.LatencyMinSamples = 19 },
@@ -308,97 +360,7 @@ func TestJudgeConfigNamesTheField(t *testing.T) {
 		}
 	}
 	var zero JudgeConfig
-	if got := strings.Count(zero.Validate().Error(), "policy: "); got != 9 {
-		t.Errorf("the zero configuration has %d errors, want 9: %v", got, zero.Validate())
-	}
-}
-
-func TestEvidenceLine(t *testing.T) {
-	j := newJudge(t, 0, nil)
-	if _, e := j.Verdict(0); !strings.Contains(e.String(), "no canary requests yet") {
-		t.Error(e)
-	}
-	answers(j, SideCanary, 896, 12*time.Millisecond)
-	answers(j, SideActive, 17_083, 10*time.Millisecond)
-	failures(j, SideActive, 17)
-	failures(j, SideCanary, 4)
-	_, e := j.Verdict(100 * second)
-	const want = `verdict=hold why=in-doubt age=1m40s ` +
-		`canary={requests=900 failures=4 non_finite=0 p95=12ms timed=896} ` +
-		`active={requests=17100 failures=17 non_finite=0 p95=10.5ms timed=17083} ` +
-		`errors_against=4.56 latency_against=1.72e-20 needed=1000 latency_limit=20.9ms ` +
-		`expect="at 9 requests/s telling 0.1 % from 1 % takes about 160 s"`
-	if got := e.String(); got != want {
-		t.Errorf("\n got %s\nwant %s", got, want)
-	}
-}
-
-// The time to a decision at other shares and rates: in 5,000 simulated trials of
-// each of the first two and the last two, 93 % to 95 % were decided by then.
-func TestExpect(t *testing.T) {
-	for _, x := range []struct {
-		canary, active int
-		over           time.Duration
-		want           string
-	}{
-		{540, 10_260, time.Minute, "at 9 requests/s telling 0.1 % from 1 % takes about 160 s"},
-		{60, 1_140, time.Minute, "at 1 requests/s telling 0.1 % from 1 % takes about 1500 s"},
-		{54_000, 1_026_000, time.Minute, "at 900 requests/s telling 0.1 % from 1 % takes about 1.6 s"},
-		{5_400, 5_400, time.Minute, "at 90 requests/s telling 0.1 % from 1 % takes about 37 s"},
-		{540, 0, time.Minute, "at 9 requests/s telling 0.1 % from 1 % takes about 150 s"},
-	} {
-		j := newJudge(t, 0, nil)
-		j.sides[SideCanary].requests.Add(uint64(x.canary))
-		j.sides[SideActive].requests.Add(uint64(x.active))
-		if _, e := j.Verdict(int64(x.over)); e.Expect() != x.want || e.DecideRequests != uint64(math.Ceil(e.DecideIn.Seconds()*e.Rate-1e-6)) {
-			t.Errorf("%d and %d: %s (%d requests); want %s", x.canary, x.active, e.Expect(), e.DecideRequests, x.want)
-		}
-	}
-}
-
-func TestJudgeAllocs(t *testing.T) {
-	j := newJudge(t, 0, func(c *JudgeConfig) { c.PromoteAfter = time.Hour })
-	now := int64(0)
-	wantAllocs(t, "Record and Verdict", func() {
-		now += second
-		for range 10 {
-			j.Record(SideCanary, Success, time.Millisecond)
-			j.Record(SideActive, Success, time.Millisecond)
-		}
-		if v, e := j.Verdict(now); v != Hold {
-			t.Fatal(e)
-		}
-	})
-}
-
-func BenchmarkJudgeRecord(b *testing.B) {
-	j := newJudge(b, 0, nil)
-	b.ReportAllocs()
-	for b.Loop() {
-		j.Record(SideActive, Success, time.Millisecond)
-	}
-}
-
-func BenchmarkJudgeRecordParallel(b *testing.B) {
-	j := newJudge(b, 0, nil)
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			j.Record(SideActive, Success, time.Millisecond)
-		}
-	})
-}
-
-func BenchmarkVerdict(b *testing.B) {
-	j := newJudge(b, 0, func(c *JudgeConfig) { c.PromoteAfter = time.Hour })
-	for i := range 100_000 {
-		j.Record(SideActive, Success, time.Duration(i)*time.Microsecond)
-		if i%20 == 0 {
-			j.Record(SideCanary, Success, time.Duration(i)*time.Microsecond)
-		}
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		j.Verdict(1)
+	if got := strings.Count(zero.Validate().Error(), "policy: "); got != 11 {
+		t.Errorf("the zero configuration has %d errors, want 11: %v", got, zero.Validate())
 	}
 }

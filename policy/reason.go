@@ -24,6 +24,8 @@ const (
 	ModelNotFinite          // the version computed NaN or an infinity
 	ModelMissing            // no version of the model can answer
 	BadInput                // what a version computes from is not a number
+	InputRefused            // what a version computes from is not what it takes
+	ModelFailed             // the version's evaluation failed: it trapped, took too long, or its file cannot be read
 	numReasons
 )
 
@@ -31,6 +33,7 @@ var reasonNames = [numReasons]string{
 	"unspecified", "breaker-open", "cluster-open", "upstream-5xx", "upstream-timeout", "connect-failed",
 	"upstream-reset", "upstream-refused", "upstream-protocol", "body-truncated", "no-endpoint", "overload",
 	"key-decayed", "non-finite", "no-model", "bad-input",
+	"input-refused", "model-failed",
 }
 
 // String returns the reason as it stands in headers, metrics and logs.

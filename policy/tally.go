@@ -28,7 +28,7 @@ func rungFloor(i int) time.Duration {
 
 // tally counts what one version did. Any goroutine may add.
 type tally struct {
-	requests  atomic.Uint64 // written first and read last: never fewer than failures
+	requests  atomic.Uint64 // written first and read last: never fewer than failures and successes
 	failures  atomic.Uint64
 	notFinite atomic.Uint64
 	rungs     [numRungs]atomic.Uint64 // successes
@@ -56,11 +56,12 @@ func (t *Tally) Rate() float64 {
 type ladder [numRungs]uint64
 
 func (t *tally) read(l *ladder) Tally {
-	v := Tally{NotFinite: t.notFinite.Load(), Failures: t.failures.Load(), Requests: t.requests.Load()}
+	v := Tally{NotFinite: t.notFinite.Load(), Failures: t.failures.Load()}
 	for i := range t.rungs {
 		l[i] = t.rungs[i].Load()
 		v.Timed += l[i]
 	}
+	v.Requests = t.requests.Load()
 	v.P95 = l.quantile(0.95, v.Timed)
 	return v
 }
@@ -79,11 +80,12 @@ func (l *ladder) quantile(q float64, n uint64) time.Duration {
 	return 0
 }
 
-// above returns how many successes certainly took longer than limit.
-func (l *ladder) above(limit time.Duration) uint64 {
-	n := uint64(0)
-	for i := rungOf(limit) + 1; i < numRungs; i++ {
-		n += l[i]
+// above returns how many successes certainly took longer than limit, and how
+// many may have: those on its rung too.
+func (l *ladder) above(limit time.Duration) (sure, maybe uint64) {
+	at := rungOf(limit)
+	for _, n := range l[at+1:] {
+		sure += n
 	}
-	return n
+	return sure, sure + l[at]
 }

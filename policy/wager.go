@@ -36,17 +36,7 @@ func stakes(odds, p float64) (win, lose float64) {
 }
 
 // worth returns the logarithm of what the coin has become.
-func (w *wager) worth() float64 {
-	top := w[0]
-	for _, l := range w[1:] {
-		top = max(top, l)
-	}
-	sum := 0.0
-	for _, l := range w {
-		sum += math.Exp(l - top)
-	}
-	return top + math.Log(sum/float64(len(w)))
-}
+func (w *wager) worth() float64 { return mean(w[:]) }
 
 // settled returns after how many requests of a bad canary, in at least nine trials of ten,
 // a wager against it is worth goal (a logarithm) and minFailures have failed. bad

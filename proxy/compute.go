@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 
@@ -13,13 +14,20 @@ import (
 	"github.com/quadnine/quadnine/telemetry"
 )
 
-// maxInputs bounds what one evaluation asks the upstream for.
-const maxInputs = 4
+// Bounds of one evaluation.
+const (
+	MaxInputs = 64 // values
+	MaxAsked  = 16 // metrics that the upstream is asked for: each is an exchange
+)
+
+// valueField is the member of a reply that is its number.
+const valueField = "value"
 
 var (
 	errNoModel    = errors.New("no version of the model can answer now")
 	errNotHTTP    = errors.New("this metric is computed here, for HTTP queries: GET, HEAD, or POST with a body of up to 64 KiB")
 	errManyInputs = errors.New("the version wants more inputs than an evaluation may have")
+	errNotTaken   = errors.New("not what the version takes")
 	errBusy       = errors.New("every worker is busy")
 	errBrokenOff  = errors.New("the reply broke off")
 )
@@ -71,9 +79,9 @@ func (c compute) Step(x *Exchange) Verdict {
 
 // ask begins the inputs' exchanges, or fails.
 func (x *Exchange) ask() bool {
-	names := x.lease.Version.Inputs
+	metrics := x.lease.Version.asks()
 	switch {
-	case len(names) > maxInputs:
+	case len(metrics) > MaxAsked || len(x.lease.Version.Inputs) > MaxInputs:
 		x.fail(quadnine.Internal, quadnine.Local, "inputs", policy.Unspecified, errManyInputs)
 		return false
 	case x.grpc, x.method != methodGet && x.method != methodHead && !x.collected:
@@ -81,8 +89,8 @@ func (x *Exchange) ask() bool {
 		return false
 	}
 	x.phase = phaseInputs
-	x.inputs = make([]input, len(names))
-	for i, name := range names {
+	x.inputs = make([]input, len(metrics))
+	for i, name := range metrics {
 		x.inputs[i].begin(x, name)
 	}
 	return true
@@ -136,10 +144,18 @@ func (x *Exchange) badInput(err error) {
 	x.fail(quadnine.BadGateway, quadnine.Upstream, "input", policy.BadInput, err)
 }
 
+// refuseInput explains that the version does not take an input. It is nobody's
+// failure: the next tenant's input may be what it takes.
+func (x *Exchange) refuseInput(err error) {
+	x.observe(policy.Neutral, policy.Unspecified)
+	x.loop.tel.Count(telemetry.ModelInputRefused, 1)
+	x.fail(quadnine.Unprocessable, quadnine.Local, "input", policy.InputRefused, err)
+}
+
 // evaluate hands the inputs to a worker, or fails when all are busy.
 func (x *Exchange) evaluate() bool {
 	x.phase = phaseEvaluate
-	x.subject, x.scoreErr, x.inputErr = x.lease.Version, nil, nil
+	x.subject, x.scoreErr, x.inputErr, x.beside = x.lease.Version, nil, nil, x.lease.Shadow
 	x.job.Task, x.job.Done.To = (*evaluation)(x), (*evaluated)(x)
 	x.evaluating = x.loop.server.workers.Submit(&x.job)
 	if !x.evaluating {
@@ -160,35 +176,76 @@ type figure struct {
 	Exact bool            `json:"exact"`
 	From  json.RawMessage `json:"from"`
 	To    json.RawMessage `json:"to"`
+
+	read    bool
+	members map[string]json.RawMessage // nil until some source wants more than Value
 }
 
 // Work reads the inputs, computes, and writes the reply's body.
 func (e *evaluation) Work() {
-	var values [maxInputs]float64
+	var room [MaxInputs]float64
+	values := room[:len(e.subject.Inputs)]
 	figures := make([]figure, len(e.inputs))
-	for i := range e.inputs {
-		in := &e.inputs[i]
-		if err := json.Unmarshal(in.body, &figures[i]); err != nil {
-			e.inputErr = fmt.Errorf("input %s: %w", in.metric, err)
+	for i := range values {
+		if values[i], e.inputErr = e.value(i, figures); e.inputErr != nil {
 			return
 		}
-		if figures[i].Value == nil {
-			e.inputErr = fmt.Errorf("input %s: the reply has no number %q", in.metric, "value")
-			return
-		}
-		values[i] = *figures[i].Value
 	}
-	score, err := e.subject.Eval(values[:len(e.inputs)])
+	score, err := e.subject.Eval(values)
 	if err != nil {
 		e.scoreErr = err
 		return
 	}
-	e.scored = e.write(e.scored[:0], score, figures)
+	e.score = score
+	e.scored = e.write(e.scored[:0], score, figures, values)
+	if e.beside != nil {
+		e.beside.Offer(e.Key.Tenant, e.subject, values, score)
+	}
+}
+
+// value returns the value of input i. figures holds what was read of the replies
+// so far.
+func (e *evaluation) value(i int, figures []figure) (float64, error) {
+	s := e.subject.Source(i)
+	at := slices.IndexFunc(e.inputs, func(in input) bool { return in.metric == s.Metric })
+	in, f := &e.inputs[at], &figures[at]
+	plain := s.Field == valueField && s.Read == nil
+	if !f.read {
+		f.read = true
+		err := json.Unmarshal(in.body, f)
+		if _, odd := errors.AsType[*json.UnmarshalTypeError](err); err != nil && (plain || !odd) {
+			return 0, fmt.Errorf("input %s: %w", in.metric, err)
+		}
+	}
+	if plain {
+		if f.Value == nil {
+			return 0, fmt.Errorf("input %s: the reply has no number %q", in.metric, valueField)
+		}
+		return *f.Value, nil
+	}
+	if f.members == nil {
+		if err := json.Unmarshal(in.body, &f.members); err != nil {
+			return 0, fmt.Errorf("input %s: %w", in.metric, err)
+		}
+	}
+	member := f.members[s.Field]
+	if s.Read != nil {
+		v, err := s.Read(member)
+		if err != nil {
+			return 0, fmt.Errorf("input %s: member %q: %w: %w", in.metric, s.Field, errNotTaken, err)
+		}
+		return v, nil
+	}
+	var v *float64
+	if member == nil || json.Unmarshal(member, &v) != nil || v == nil {
+		return 0, fmt.Errorf("input %s: the reply has no number %q", in.metric, s.Field)
+	}
+	return *v, nil
 }
 
 // write appends the reply. The number is in its shortest form that reads back
 // to the same bits.
-func (e *evaluation) write(dst []byte, score float64, figures []figure) []byte {
+func (e *evaluation) write(dst []byte, score float64, figures []figure, values []float64) []byte {
 	exact := true
 	for i := range figures {
 		exact = exact && figures[i].Exact
@@ -203,13 +260,17 @@ func (e *evaluation) write(dst []byte, score float64, figures []figure) []byte {
 	dst = strconv.AppendBool(append(dst, `,"exact":`...), exact)
 	dst = appendJSON(append(dst, `,"method":"model","model":`...), e.subject.Name)
 	dst = append(dst, `,"inputs":`...)
-	for i := range figures {
+	for i, v := range values {
 		open := byte(',')
 		if i == 0 {
 			open = '{'
 		}
-		dst = appendJSON(append(dst, open), e.inputs[i].metric)
-		dst = appendNumber(append(dst, ':'), *figures[i].Value)
+		dst = append(appendJSON(append(dst, open), e.subject.Inputs[i]), ':')
+		if math.IsNaN(v) { // it is missing
+			dst = append(dst, "null"...)
+		} else {
+			dst = appendNumber(dst, v)
+		}
 	}
 	return append(dst, "}}\n"...)
 }
@@ -252,14 +313,19 @@ func (e *evaluated) Receive(*shard.Mail) {
 func (x *Exchange) conclude() bool {
 	v := x.lease.Version
 	switch {
+	case errors.Is(x.inputErr, errNotTaken):
+		x.refuseInput(x.inputErr)
 	case x.inputErr != nil:
 		x.badInput(x.inputErr)
+	case x.scoreErr != nil && v.Refuses != nil && v.Refuses(x.scoreErr):
+		x.testify(policy.Failure) // the active version may take what a canary does not
+		x.refuseInput(x.scoreErr)
 	case x.scoreErr != nil && v.NotFinite != nil && v.NotFinite(x.scoreErr):
 		x.notFinite()
 		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.ModelNotFinite, x.scoreErr)
 	case x.scoreErr != nil:
-		x.testify(policy.Failure)
-		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.ModelMissing, x.scoreErr)
+		x.failed()
+		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.ModelFailed, x.scoreErr)
 	case v.Refused():
 		if x.other() {
 			return false
@@ -281,24 +347,12 @@ func (x *Exchange) other() bool {
 		return false
 	}
 	x.lease.drop()
-	x.lease, x.pinned = lease, false
-	x.lease.Trial = nil // it took two evaluations: no sample
+	x.lease, x.pinned, x.assigned = lease, false, nil
+	x.lease.Trial, x.lease.Shadow = nil, nil // it took two evaluations: no sample
 	x.phase = phaseAsk
-	if slices.Equal(old.Inputs, lease.Version.Inputs) && len(x.inputs) == len(old.Inputs) {
+	if slices.Equal(old.asks(), lease.Version.asks()) {
 		x.phase = phaseInputs // they are at hand
 	}
-	return true
-}
-
-// answerPrevious has the version before the one that failed answer, and reports
-// false when there is none.
-func (x *Exchange) answerPrevious() bool {
-	x.previousTried = true
-	if !x.other() {
-		return false
-	}
-	x.err, x.toPeer, x.step = nil, false, policy.Previous
-	x.touch()
 	return true
 }
 

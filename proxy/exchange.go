@@ -89,6 +89,7 @@ type progress struct {
 	// version
 	model     *Model // nil: none has a say
 	lease     Lease
+	assigned  *Arm // of the experiment that the caller is assigned to, nil without one
 	pinned    bool // a trusted caller chose the version
 	mode      snapshot.ModelMode
 	echoed    bool // the upstream said that it was the version
@@ -120,6 +121,8 @@ type progress struct {
 	input         *input        // this exchange is one of another's inputs
 	inputs        []input       // those of this one
 	subject       *ModelVersion // what a worker evaluates
+	beside        Shadow        // what computes the same once more; nil: nothing
+	score         float64       // that the evaluation gave
 	scoreErr      error         // of the evaluation
 	inputErr      error         // of reading what came
 	evaluating    bool          // a worker has it

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/quadnine/quadnine"
@@ -44,6 +45,8 @@ type Model struct {
 	Name     string
 	Salt     uint64 // of the draw: two models with the same draw different callers
 	Embedded bool   // requests are answered here; otherwise the upstream is told which version it is to be
+
+	experiment atomic.Pointer[Experiment] // nil: none runs
 }
 
 // PinResult says what became of a request for one version.
@@ -62,17 +65,58 @@ type ModelVersion struct {
 	Name   string // "score@2": x-model-version, x-quadnine-model, and part of cache keys
 	Number uint64
 	// Inputs are the metrics whose values Eval wants, in its order, at most
-	// maxInputs. Empty: the upstream answers.
+	// MaxInputs, or with Sources what people call these. Empty: the upstream answers.
 	Inputs []string
-	// Eval computes the answer. It runs on workers, is safe for concurrent use,
-	// and reads no mapped page.
+	Names  []string // what the version's formula calls them, in the same order
+	// Sources say where the values of Inputs come from, one for each; nil: each is
+	// the number "value" of the reply to the metric of its name. They name at most
+	// MaxAsked metrics.
+	Sources []ModelSource
+	// Eval computes the answer. It runs on workers and is safe for concurrent use. A
+	// mapped page that cannot be read is an error of it.
 	Eval func(values []float64) (float64, error)
 	// NotFinite reports whether an error of Eval says that the answer is NaN or an
 	// infinity.
 	NotFinite func(error) bool
+	// Refuses reports whether an error of Eval says that the version does not take
+	// these inputs.
+	Refuses func(error) bool
 
 	refused atomic.Bool
 	fields  atomic.Pointer[versionFields]
+}
+
+// ModelSource is where a value comes from.
+type ModelSource struct {
+	Metric string // that the upstream is asked for
+	Field  string // member of its reply
+	// Meaning tells sources of the same member apart that make other numbers of it.
+	Meaning string
+	// Read makes the value of the member's JSON, which is nil when there is none;
+	// its errors say that the version does not take it. nil: a number, and it must
+	// be there. It runs on workers.
+	Read func(json []byte) (float64, error)
+}
+
+// Source returns where the value of input i comes from.
+func (v *ModelVersion) Source(i int) ModelSource {
+	if v.Sources == nil {
+		return ModelSource{Metric: v.Inputs[i], Field: valueField}
+	}
+	return v.Sources[i]
+}
+
+// asks returns the metrics that the upstream is asked for, each once.
+func (v *ModelVersion) asks() (metrics []string) {
+	if v.Sources == nil {
+		return v.Inputs
+	}
+	for i := range v.Sources {
+		if m := v.Sources[i].Metric; !slices.Contains(metrics, m) {
+			metrics = append(metrics, m)
+		}
+	}
+	return metrics
 }
 
 // versionFields are the fields that tell of a version.
@@ -105,6 +149,8 @@ type Lease struct {
 	// Trial is the trial that the version is part of, as canary or as the active
 	// version, nil when none is under way.
 	Trial *policy.Judge
+	// Shadow computes the same queries beside the version, nil when none does.
+	Shadow Shadow
 	// Hold is released exactly once. A pointer costs no allocation here.
 	Hold interface{ Release() }
 }

@@ -52,6 +52,18 @@ func (x *Exchange) rescue() int {
 	return atRespond
 }
 
+// answerPrevious has the version before the one that failed answer, and reports
+// false when there is none.
+func (x *Exchange) answerPrevious() bool {
+	x.previousTried = true
+	if !x.other() {
+		return false
+	}
+	x.err, x.toPeer, x.step = nil, false, policy.Previous
+	x.touch()
+	return true
+}
+
 // blame records err with the key's breaker and the endpoint where it is their
 // doing, and not a peer's.
 func (x *Exchange) blame(err *quadnine.Error) {
@@ -231,6 +243,8 @@ func grpcStatus(c quadnine.Code) int64 {
 	switch c {
 	case quadnine.BadRequest:
 		return 3 // INVALID_ARGUMENT
+	case quadnine.Unprocessable:
+		return 9 // FAILED_PRECONDITION
 	case quadnine.Timeout:
 		return 4 // DEADLINE_EXCEEDED
 	case quadnine.TooLarge, quadnine.BodyTooLarge:

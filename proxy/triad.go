@@ -9,14 +9,21 @@ import (
 	"github.com/quadnine/quadnine/telemetry"
 )
 
-// testify tells the trial that the version is part of what came of the exchange,
-// once, and acts on the verdict where that is one.
+// testify tells the trial or the experiment that the version is part of what came
+// of the exchange, once, and acts on the verdict where that is one.
 func (x *Exchange) testify(o policy.Outcome) {
 	trial := x.lease.Trial
-	if trial == nil || x.testified {
+	if trial == nil && x.assigned == nil || x.testified {
 		return
 	}
 	x.testified = true
+	if arm := x.assigned; arm != nil {
+		arm.Record(o, time.Duration(x.answeredAt-x.start))
+		if o == policy.Success && x.computed {
+			arm.Answer(x.score)
+		}
+		return // an experiment has no trial beside it
+	}
 	if trial.Record(x.side(), o, time.Duration(x.answeredAt-x.start)) {
 		x.verdict(trial)
 	}
@@ -39,19 +46,45 @@ func (x *Exchange) notFinite() {
 	if x.pinned {
 		return
 	}
+	if arm := x.assigned; arm != nil && !x.testified {
+		x.testified = true
+		arm.NotFinite()
+		if arm.Challenger && !arm.away.Swap(true) { // else another request of it is at that
+			now := l.server.now()
+			x.takeBack(policy.Evidence{Verdict: policy.Rollback, Why: policy.NonFinite, First: true, At: now}, now)
+			return
+		}
+	}
 	if trial := x.lease.Trial; trial != nil && !x.testified {
 		x.testified = true
 		if trial.NotFinite(x.side()) {
 			x.verdict(trial)
 		}
 	}
+	x.distrust(policy.ModelNotFinite, policy.NonFinite)
+}
+
+// failed acts on an evaluation that failed: a trial hears of it, and the active
+// version is taken back when it has failed as often as opens a breaker, if there
+// is another to stand in for it.
+func (x *Exchange) failed() {
+	x.loop.tel.Count(telemetry.ModelFailed, 1)
+	x.testify(policy.Failure)
+	if !x.pinned {
+		x.distrust(policy.ModelFailed, policy.ErrorRate)
+	}
+}
+
+// distrust counts a failure against a version that is no canary.
+func (x *Exchange) distrust(reason policy.Reason, why policy.Cause) {
 	if x.lease.Canary {
 		return
 	}
+	l := x.loop
 	now := l.shard.Now()
 	k := quadnine.Key{Tenant: x.model.Name, Metric: x.lease.Version.Name}
-	if d, permit := l.server.versions.Decide(k, now); d != policy.Reject && l.server.versions.Record(permit, policy.Failure, policy.ModelNotFinite, now) == policy.Opened {
-		x.takeBack(policy.Evidence{Verdict: policy.Rollback, Why: policy.NonFinite, First: true, At: now}, l.server.now())
+	if d, permit := l.server.versions.Decide(k, now); d != policy.Reject && l.server.versions.Record(permit, policy.Failure, reason, now) == policy.Opened {
+		x.takeBack(policy.Evidence{Verdict: policy.Rollback, Why: why, First: true, At: now}, l.server.now())
 	}
 }
 

@@ -262,7 +262,7 @@ func TestEvaluationErrorCountsForTheTrial(t *testing.T) {
 		r := newRig(t, snapshot.Source{}, s.with)
 		app := new(stats)
 		r.app("app:80", app.ServeHTTP)
-		r.get(score).header(t, "X-Quadnine-Degraded", "previous; reason=no-model").computed(t, "score@1")
+		r.get(score).header(t, "X-Quadnine-Degraded", "previous; reason=model-failed").computed(t, "score@1")
 		if e := trial.Look(0); e.Canary.Failures != 1 || e.Canary.NotFinite != 0 || e.Active.Requests != 0 {
 			t.Errorf("evidence %v", e)
 		}

@@ -117,7 +117,7 @@ func (v version) pin(x *Exchange) bool {
 	switch result {
 	case Pinned:
 		x.lease, x.pinned = lease, true
-		x.lease.Trial = nil // whoever chooses a version is no sample of the callers
+		x.lease.Trial, x.lease.Shadow = nil, nil // whoever chooses a version is no sample of the callers
 		return true
 	case PinRefused:
 		v.tel.Count(telemetry.ModelPinRefused, 1)
@@ -143,6 +143,9 @@ func parseVersion(b []byte, name string) (uint64, bool) {
 // the versions and the canary's share stay.
 func (v version) draw(x *Exchange) {
 	m := x.model
+	if e := m.experiment.Load(); e != nil && v.assign(x, e) {
+		return
+	}
 	caller := policy.Draw(m.Salt, x.Key.Tenant, find(x, x.site.Keys.User))
 	var lease Lease
 	var ok bool

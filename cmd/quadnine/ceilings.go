@@ -1,18 +1,16 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/quadnine/quadnine/internal/cgroup"
 	"github.com/quadnine/quadnine/proxy"
 	"github.com/quadnine/quadnine/xds/bootstrap"
 )
@@ -133,72 +131,41 @@ var sizes = []struct {
 // leastMemory is the smallest ceiling: below it the process alone would be over.
 const leastMemory = 16 << 20
 
+// parseSize reads a memory limit of a process.
 func parseSize(s string) (int64, error) {
+	n, err := parseBytes(s)
+	if err != nil {
+		return 0, fmt.Errorf("%w, or off", err)
+	}
+	if n < leastMemory {
+		return 0, fmt.Errorf("%s is less than 16MiB, which the process needs for itself", s)
+	}
+	return n, nil
+}
+
+// parseBytes reads a number of bytes.
+func parseBytes(s string) (int64, error) {
 	for _, u := range sizes {
 		digits, ok := strings.CutSuffix(s, u.suffix)
 		if !ok {
 			continue
 		}
 		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil || n > math.MaxInt64/u.bytes {
+		if err != nil || n < 0 || n > math.MaxInt64/u.bytes {
 			break
 		}
-		if n *= u.bytes; n < leastMemory {
-			return 0, fmt.Errorf("%s is less than 16MiB, which the process needs for itself", s)
-		}
-		return n, nil
+		return n * u.bytes, nil
 	}
-	return 0, fmt.Errorf("%q is no size: write 512MiB, 2GiB, a number of bytes, or off", s)
+	return 0, fmt.Errorf("%q is no size: write 512MiB, 2GiB or a number of bytes", s)
 }
 
-// groupMemory returns the lowest memory limit of the process's control groups
-// (version 2, or the memory controller of version 1), 0 without one, and what
-// reads the memory in use of the group that has it; nil when there is none. root
-// is "/", or in tests a directory with /proc and /sys.
+// groupMemory returns the lowest memory limit of the process's control groups, 0
+// without one, and what reads the memory in use of the group that has it; nil
+// when there is none. root is "/", or in tests a directory with /proc and /sys.
 func groupMemory(root string) (limit int64, used func() int64) {
-	b, err := os.ReadFile(filepath.Join(root, "proc", "self", "cgroup"))
-	if err != nil {
+	g := cgroup.Memory(root)
+	if g == nil {
 		return 0, nil
 	}
-	for line := range strings.Lines(string(b)) {
-		part := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(part) != 3 {
-			continue
-		}
-		base, most, current := filepath.Join(root, "sys", "fs", "cgroup"), "memory.max", "memory.current"
-		switch {
-		case part[0] == "0" && part[1] == "":
-		case part[1] == "memory":
-			base, most, current = filepath.Join(base, "memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
-		default:
-			continue
-		}
-		// A container may see its group as the root, or the host's path to it.
-		for dir := filepath.Clean("/" + part[2]); ; dir = filepath.Dir(dir) {
-			if n, err := readNumber(filepath.Join(base, dir, most)); err == nil && n < 1<<60 && (limit == 0 || n < limit) {
-				file := filepath.Join(base, dir, current)
-				limit, used = n, func() int64 {
-					n, _ := readNumber(file) // a group that is gone uses nothing
-					return n
-				}
-			}
-			if dir == "/" {
-				break
-			}
-		}
-	}
-	return limit, used
-}
-
-// readNumber reads a file with one number; "max" is none.
-func readNumber(path string) (int64, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	s := strings.TrimSpace(string(b))
-	if s == "max" {
-		return 0, errors.New("no limit")
-	}
-	return strconv.ParseInt(s, 10, 64)
+	return g.Limit(), g.Used
 }

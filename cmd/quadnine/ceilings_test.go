@@ -6,8 +6,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -16,41 +14,6 @@ import (
 	"github.com/quadnine/quadnine/proxy"
 	"github.com/quadnine/quadnine/xds/bootstrap"
 )
-
-func TestGroupMemory(t *testing.T) {
-	for name, c := range map[string]struct {
-		files       map[string]string
-		limit, used int64
-	}{
-		"none":         {map[string]string{"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "max\n"}, 0, 0},
-		"own":          {map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "10\n"}, 1000, 10},
-		"parent":       {map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "2000\n", "sys/fs/cgroup/a/memory.max": "1500\n", "sys/fs/cgroup/a/memory.current": "15\n"}, 1500, 15},
-		"host's path":  {map[string]string{"proc/self/cgroup": "0::/kube/pod\n", "sys/fs/cgroup/memory.max": "700\n", "sys/fs/cgroup/memory.current": "7\n"}, 700, 7},
-		"version 1":    {map[string]string{"proc/self/cgroup": "5:cpu:/x\n4:memory:/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "900\n", "sys/fs/cgroup/memory/a/memory.usage_in_bytes": "9\n"}, 900, 9},
-		"v1 unlimited": {map[string]string{"proc/self/cgroup": "4:memory:/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "9223372036854771712\n"}, 0, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
-			for path, text := range c.files {
-				path = filepath.Join(root, path)
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			limit, used := groupMemory(root)
-			n := int64(0)
-			if used != nil {
-				n = used()
-			}
-			if limit != c.limit || n != c.used {
-				t.Errorf("%d of %d, want %d of %d", n, limit, c.used, c.limit)
-			}
-		})
-	}
-}
 
 func TestParseSize(t *testing.T) {
 	for in, want := range map[string]int64{"512MiB": 512 << 20, "2GiB": 2 << 30, "16777216": 16 << 20, "33554432B": 32 << 20, "1MiB": 0, "x": 0, "9999999TiB": 0, "-1": 0, "512MB": 0} {

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/quadnine/quadnine/control"
+	"github.com/quadnine/quadnine/policy"
 )
 
 // controlConfig is what `control` was told.
@@ -28,6 +29,8 @@ type controlConfig struct {
 	tls                control.TLSFiles
 	level, format      string
 	drain              time.Duration
+	veto               string
+	share              float64
 }
 
 // newControl is the management server.
@@ -43,7 +46,10 @@ node rejects is not sent to it again, nor to nodes that come later, until it
 changes.
 
 nodes/NAME below the directory holds what is different for the nodes whose id or
-cluster is NAME, which may be a pattern such as web-*.`,
+cluster is NAME, which may be a pattern such as web-*.
+
+Sidecars that run with --model-pool put what canaries of models show into one
+pool here: they are promoted, and blocked, on all of them together.`,
 		Example: `  quadnine control --config resources/
   quadnine control --config resources/ --listen :18000 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt`,
 		Args: cobra.NoArgs,
@@ -58,6 +64,8 @@ cluster is NAME, which may be a pattern such as web-*.`,
 	f.StringVar(&cfg.tls.Key, "tls-key", "", "its key file")
 	f.StringVar(&cfg.tls.ClientCA, "tls-client-ca", "", "file of the authorities whose certificates nodes must have")
 	f.BoolVar(&cfg.strict, "strict", false, "refuse what would be warned about: fields without effect, references that lead nowhere")
+	f.StringVar(&cfg.veto, "veto-blocks-all", policy.SpreadNonFinite.String(), "vetoes of one sidecar that block a model version on all: non-finite, any or none; the others are weighed")
+	f.Float64Var(&cfg.share, "pool-share", policy.DefaultPoolConfig().Share, "largest part of the evidence needed that one sidecar can give; 0.5: it takes two")
 	f.DurationVar(&cfg.drain, "drain-time", 2*time.Second, "after SIGTERM: how long streams may take to end")
 	f.StringVarP(&cfg.level, "log-level", "l", slog.LevelInfo.String(), "debug, info, warn or error")
 	f.StringVar(&cfg.format, "log-format", "text", "text or json")
@@ -76,7 +84,11 @@ func (cfg *controlConfig) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usage(fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err))
 	}
-	s, err := control.Open(control.Options{Dir: cfg.dir, Strict: cfg.strict, Log: log})
+	o := control.Options{Dir: cfg.dir, Strict: cfg.strict, Log: log}
+	if o.Pool, err = cfg.pool(); err != nil {
+		return usage(err)
+	}
+	s, err := control.Open(o)
 	if err != nil {
 		return usage(fmt.Errorf("--config %s: %w", cfg.dir, err))
 	}
@@ -136,6 +148,19 @@ func grpcOptions(secured *tls.Config) []grpc.ServerOption {
 		out = append(out, grpc.Creds(credentials.NewTLS(secured)))
 	}
 	return out
+}
+
+// pool returns what weighs the sidecars' evidence.
+func (cfg *controlConfig) pool() (*control.Pool, error) {
+	spread, err := policy.ParseSpread(cfg.veto)
+	if err != nil {
+		return nil, fmt.Errorf("--veto-blocks-all: %w", err)
+	}
+	p, err := control.NewPool(policy.PoolConfig{Spread: spread, Share: cfg.share})
+	if err != nil {
+		return nil, fmt.Errorf("--pool-share: %w", err)
+	}
+	return p, nil
 }
 
 func (cfg *controlConfig) logger(cmd *cobra.Command) (*slog.Logger, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && slices.Equal(os.Args[1:], applyPatchArgs) { // a sidecar of a test has started its child
+		main()
+	}
 	testscript.Main(m, map[string]func(){
 		"quadnine": main,
 	})

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,8 +34,10 @@ takes when it appears in its models directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(newModelDiff(), newModelPack(), newModelUnpack(), newModelInspect(), newModelVerify(), newModelKeygen(), newModelLs(), newModelRollback())
-	for _, sub := range c.Commands() {
+	experiment := newModelExperiment()
+	c.AddCommand(newModelDiff(), newModelPack(), newModelUnpack(), newModelFlatten(), newModelInspect(), newModelVerify(), newModelKeygen(), newModelLs(), newModelRollback(), newModelGC(), newModelPool(), newModelShadow(), newModelCompare(), experiment, newModelActivate(), newModelPush(), newModelApplyPatch(),
+		newModelImportLightGBM(), newModelImportWasm(), newModelEval())
+	for _, sub := range slices.Concat(c.Commands(), experiment.Commands()) {
 		args, run := sub.Args, sub.RunE
 		sub.Args = func(cmd *cobra.Command, a []string) error {
 			if err := args(cmd, a); err != nil {
@@ -142,14 +145,14 @@ func isDir(path string) (bool, error) {
 
 // writeFile writes path by way of a file beside it that is renamed into place:
 // there is the whole output or none.
-func writeFile(path string, mode os.FileMode, write func(io.Writer) error) error {
+func writeFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("-o %s: %w", path, err)
 	}
 	err = write(f)
 	if err == nil {
-		err = f.Chmod(mode)
+		err = f.Chmod(0o644)
 	}
 	if err == nil {
 		err = f.Sync()

@@ -16,22 +16,31 @@ import (
 
 // modelCommands are what scripts make models with:
 //
-//	tensors FILE NAME=BYTES[@OFFSET]...   a safetensors file; @ changes the byte there
+//	tensors FILE NAME=BYTES[/WIDTH][@OFFSET,OFFSET]...   a safetensors file, of rows of
+//	                                      WIDTH bytes; @ changes the bytes there
 //	flip FILE OFFSET                      change a byte; from the end when negative
 //	cut FILE BYTES                        shorten
+//	zst OLD NEW FILE                      a zstd patch
 var modelCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"tensors": func(ts *testscript.TestScript, _ bool, args []string) {
 		header := map[string]any{}
 		var data []byte
 		for _, a := range args[1:] {
 			name, spec, _ := strings.Cut(a, "=")
-			length, flip, flipped := strings.Cut(spec, "@")
+			length, flips, flipped := strings.Cut(spec, "@")
+			length, width, wide := strings.Cut(length, "/")
 			b := make([]byte, number(ts, length))
-			_, _ = rand.NewChaCha8([32]byte([]byte(name + strings.Repeat(" ", 32-len(name))))).Read(b)
-			if flipped {
-				b[number(ts, flip)] ^= 1
+			shape := []int{len(b)}
+			if wide {
+				shape = []int{len(b) / number(ts, width), number(ts, width)}
 			}
-			header[name] = map[string]any{"dtype": "U8", "shape": []int{len(b)}, "data_offsets": []int{len(data), len(data) + len(b)}}
+			_, _ = rand.NewChaCha8([32]byte([]byte(name + strings.Repeat(" ", 32-len(name))))).Read(b)
+			for at := range strings.SplitSeq(flips, ",") {
+				if flipped {
+					b[number(ts, at)] ^= 1
+				}
+			}
+			header[name] = map[string]any{"dtype": "U8", "shape": shape, "data_offsets": []int{len(data), len(data) + len(b)}}
 			data = append(data, b...)
 		}
 		h, err := json.Marshal(header)
@@ -44,6 +53,15 @@ var modelCommands = map[string]func(ts *testscript.TestScript, neg bool, args []
 		ts.Check(err)
 		b[(number(ts, args[1])+len(b))%len(b)] ^= 1
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
+	},
+	"zst": func(ts *testscript.TestScript, _ bool, args []string) {
+		old, err := os.ReadFile(ts.MkAbs(args[0]))
+		ts.Check(err)
+		target, err := os.ReadFile(ts.MkAbs(args[1]))
+		ts.Check(err)
+		p, err := zstPatch(old, target)
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), p, 0o644))
 	},
 	"cut": func(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(os.Truncate(ts.MkAbs(args[0]), int64(number(ts, args[1]))))

@@ -42,7 +42,7 @@ func newModelDiff() *cobra.Command {
 			}
 			if out != "" {
 				o, end := work(cmd, "write", 2*plan.Report.PayloadSize)
-				err := writeFile(out, 0o644, func(w io.Writer) error {
+				err := writeFile(out, func(w io.Writer) error {
 					_, err := plan.Write(cmd.Context(), w, o)
 					return err
 				})
@@ -59,32 +59,41 @@ func newModelDiff() *cobra.Command {
 	return c
 }
 
+// printDiff prints a line for each tensor that differs, and the sums.
 func printDiff(w io.Writer, r *delta.Report, out string) error {
+	how := "compared by tensor"
+	if !r.ByTensor {
+		how = "compared page by page: not both are safetensors files"
+	}
+	if err := printChanges(w, r); err != nil {
+		return err
+	}
+	for _, name := range r.Removed {
+		fmt.Fprintf(w, "%s removed\n", shown(name))
+	}
+	words := []string{fmt.Sprintf("%d changed, %d same, %s", len(r.Changes), r.Same, how)}
+	if out != "" {
+		words = append(words, "written to "+out)
+	}
+	return printSums(w, r, words)
+}
+
+func printSums(w io.Writer, r *delta.Report, words []string) error {
+	_, err := fmt.Fprintf(w, "delta %s (payload %s) for a target of %s; %s\n", size(r.DeltaSize), size(r.PayloadSize), size(r.TargetSize), strings.Join(words, "; "))
+	return err
+}
+
+func printChanges(w io.Writer, r *delta.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if len(r.Changes) > 0 {
-		fmt.Fprint(t, "TENSOR\tCHANGE\tSHIPPED\tOF\tEXTENTS\n")
+		fmt.Fprint(t, "TENSOR\tCHANGE\tSHIPPED\tOF\tEXTENTS\tROWS\n")
 	}
 	for _, c := range r.Changes {
 		name := shown(c.Name)
 		if c.Name == "" && !r.ByTensor {
 			name = "(file)"
 		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%d\n", name, c.Kind, size(c.Shipped), size(c.Bytes), c.Extents)
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%d\t%d\n", name, c.Kind, size(c.Shipped), size(c.Bytes), c.Extents, c.Rows)
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for _, name := range r.Removed {
-		fmt.Fprintf(w, "%s removed\n", shown(name))
-	}
-	how := "by tensor"
-	if !r.ByTensor {
-		how = "page by page: not both are safetensors files"
-	}
-	words := []string{fmt.Sprintf("%d changed, %d same, compared %s", len(r.Changes), r.Same, how)}
-	if out != "" {
-		words = append(words, "written to "+out)
-	}
-	_, err := fmt.Fprintf(w, "delta %s (payload %s) for a target of %s; %s\n", size(r.DeltaSize), size(r.PayloadSize), size(r.TargetSize), strings.Join(words, "; "))
-	return err
+	return t.Flush()
 }

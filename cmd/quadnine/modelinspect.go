@@ -68,13 +68,13 @@ type deltaReport struct {
 
 func (r deltaReport) print(w io.Writer) error {
 	h := &r.Header
-	fmt.Fprintf(w, "base     %v  %s\ntarget   %v  %s\npayload  %v  %s\ntable    %v  %s: %d entries, %d extents\n\n",
+	fmt.Fprintf(w, "base     %v  %s\ntarget   %v  %s\npayload  %v  %s\ntable    %v  %s: %d entries, %d extents, %d rows\n\n",
 		h.BaseRoot, size(h.BaseSize), h.TargetRoot, size(h.TargetSize), h.PayloadRoot, size(h.PayloadSize),
-		h.TableRoot, size(h.TableSize), h.Entries, h.Extents)
+		h.TableRoot, size(h.TableSize), h.Entries, h.Extents, h.Rows)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "TENSOR\tKIND\tSHIPPED\tOF\tEXTENTS\n")
+	fmt.Fprint(t, "TENSOR\tKIND\tSHIPPED\tOF\tEXTENTS\tROWS\n")
 	for _, c := range r.Parts {
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%d\n", shown(c.Name), c.Kind, size(c.Shipped), size(c.Bytes), c.Extents)
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%d\t%d\n", shown(c.Name), c.Kind, size(c.Shipped), size(c.Bytes), c.Extents, c.Rows)
 	}
 	return t.Flush()
 }
@@ -130,9 +130,22 @@ func printManifest(w io.Writer, m *delta.Manifest) error {
 	}
 	if m.Eval != nil {
 		fmt.Fprintf(w, "answers %s within the process: %s\n", m.Eval.Metric, m.Eval.Kind)
+		for _, line := range describeEval(m.Eval) {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
 	}
 	if c := m.Canary; c != nil {
 		fmt.Fprintf(w, "canary for %v %% of the callers, at least %v and %d requests\n", c.Weight, c.PromoteAfter, c.MinRequests)
+	}
+	if s := m.Shadow; s != nil {
+		until := "until somebody says so"
+		if s.Queries > 0 {
+			until = fmt.Sprintf("until %d were compared without a fault", s.Queries)
+		}
+		fmt.Fprintf(w, "first in shadow for %v %% of the queries, %s\n", s.Percent, until)
+	}
+	if n := len(m.Warmup); n > 0 {
+		fmt.Fprintf(w, "warm-up requests: %d\n", n)
 	}
 	signed := "not signed"
 	if m.Signature != nil {

@@ -33,8 +33,8 @@ func newModelLs() *cobra.Command {
   quadnine model ls --admin 127.0.0.1:9901 --format json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if format != "text" && format != "json" {
-				return usage(fmt.Errorf("--format %q: use text or json", string(format)))
+			if err := format.check(); err != nil {
+				return err
 			}
 			status, body, err := admin.ask(cmd.Context(), http.MethodGet, "/models?format=json")
 			if err != nil {
@@ -51,7 +51,7 @@ func newModelLs() *cobra.Command {
 		},
 	}
 	admin.flag(c)
-	c.Flags().StringVar((*string)(&format), "format", "text", "how the list is printed: text or json")
+	format.flag(c)
 	return c
 }
 
@@ -140,6 +140,14 @@ const maxPage = 64 << 20
 // ask sends one request to the admin port, as from its own page, and returns the
 // answer whole. An error after the request was begun wraps errUnanswered.
 func (a adminAddr) ask(ctx context.Context, method, path string) (status int, body []byte, err error) {
+	return a.askFor(ctx, method, path, usualWait)
+}
+
+// usualWait is how long an admin port is waited for.
+const usualWait = 30 * time.Second
+
+// askFor is ask that waits for the answer at most for that long; 0: as long as ctx.
+func (a adminAddr) askFor(ctx context.Context, method, path string, most time.Duration) (status int, body []byte, err error) {
 	if host, port, err := net.SplitHostPort(string(a)); err != nil || host == "" || port == "" {
 		return 0, nil, usage(fmt.Errorf("--admin %q: want host:port, like %s", string(a), console.DefaultAddr))
 	}
@@ -150,7 +158,7 @@ func (a adminAddr) ask(ctx context.Context, method, path string) (status int, bo
 	}
 	req.Header.Set("Origin", origin)
 	tr := &http.Transport{DisableKeepAlives: true} // no proxy of the environment's: the address is a neighbor's
-	client := &http.Client{Transport: tr, Timeout: 30 * time.Second}
+	client := &http.Client{Transport: tr, Timeout: most}
 	resp, err := client.Do(req)
 	if err != nil {
 		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,9 +20,13 @@ type packFlags struct {
 	base        string
 	baseVersion uint64
 	full        bool
+	patches     []string
+	withDelta   bool
 	key         string
 	eval        string
 	canary      delta.Canary
+	shadow      delta.Shadow
+	warmup      string
 	format      report
 }
 
@@ -32,7 +37,10 @@ func newModelPack() *cobra.Command {
 		Short: "Make a drop: the version, or its delta from --base, with a manifest",
 		Long: `Make a drop: a directory with the delta from --base to TARGET (with --full also
 TARGET itself, for sidecars that lack the base), or with TARGET alone when there
-is no --base. MANIFEST.json is renamed into place last, so a watched directory
+is no --base. With --patch the drop holds that patch from --base's file to TARGET
+in place of the delta (with --delta, beside it): made by bsdiff, Python's bsdiff4
+or zstd --patch-from, and applied here once to see that it makes TARGET.
+MANIFEST.json is renamed into place last, so a watched directory
 may be written to directly.`,
 		Example: `  quadnine model pack v1.safetensors --model score --version 1 -o models/score-v1
   quadnine model pack v2.safetensors --base v1.safetensors --model score --version 2 --canary-weight 5 --key ship.key -o models/score-v2`,
@@ -49,11 +57,16 @@ may be written to directly.`,
 	fl.StringVar(&f.base, "base", "", "the version to make the delta from")
 	fl.Uint64Var(&f.baseVersion, "base-version", 0, "its number (default: one below --version)")
 	fl.BoolVar(&f.full, "full", false, "with --base: put TARGET itself into the drop too")
+	fl.StringArrayVar(&f.patches, "patch", nil, "with --base: ship this bsdiff4 or zstd patch file in place of the delta; may be given once for each")
+	fl.BoolVar(&f.withDelta, "delta", false, "with --patch: put the delta into the drop too")
 	fl.StringVar(&f.key, "key", "", "sign with this private key, from quadnine model keygen")
 	fl.StringVar(&f.eval, "eval", "", "a JSON file with the manifest's eval object")
 	fl.Float64Var(&f.canary.Weight, "canary-weight", delta.DefaultCanary.Weight, "percent of the callers that try it; 0 activates at once")
 	fl.DurationVar(&f.canary.PromoteAfter, "promote-after", delta.DefaultCanary.PromoteAfter, "as a canary for at least this long")
 	fl.Int64Var(&f.canary.MinRequests, "min-requests", delta.DefaultCanary.MinRequests, "answered as a canary before promotion")
+	fl.Float64Var(&f.shadow.Percent, "shadow", delta.DefaultShadow.Percent, "first computed for this percentage of the queries beside the active version, and never served; needs --eval")
+	fl.Int64Var(&f.shadow.Queries, "shadow-queries", delta.DefaultShadow.Queries, "compared in shadow without a fault before callers try it; 0: until somebody says so")
+	fl.StringVar(&f.warmup, "warmup", "", "a JSON file with the manifest's warmup list; needs --eval")
 	f.format.flag(c)
 	return c
 }
@@ -124,9 +137,41 @@ func (f *packFlags) delta(cmd *cobra.Command, r *packReport, root *os.Root, targ
 	}
 	var end func()
 	f.pack.Options, end = work(cmd, "pack", total)
-	r.Manifest, r.Diff, err = f.pack.Delta(cmd.Context(), root, f.baseVersion, base, target, f.full)
-	end()
+	defer end()
+	if len(f.patches) == 0 {
+		r.Manifest, r.Diff, err = f.pack.Delta(cmd.Context(), root, f.baseVersion, base, target, f.full)
+		return err
+	}
+	patches, done, err := f.openPatches(cmd.Context(), base, target)
+	defer done()
+	if err != nil {
+		return err
+	}
+	r.Manifest, r.Diff, err = f.pack.Patches(cmd.Context(), root, f.baseVersion, base, target, patches, f.withDelta, f.full)
 	return err
+}
+
+// openPatches opens the patches that are to be shipped, each proved once. done
+// closes them, also after an error.
+func (f *packFlags) openPatches(ctx context.Context, base, target *modelFile) (patches []delta.PatchFile, done func(), err error) {
+	var open []*patchFile
+	done = func() {
+		for _, p := range open {
+			p.close()
+		}
+	}
+	for _, path := range f.patches {
+		p, err := openPatch(path)
+		if err != nil {
+			return nil, done, fmt.Errorf("--patch: %w", err)
+		}
+		open = append(open, p)
+		if err := p.prove(ctx, f.out, base, target); err != nil {
+			return nil, done, fmt.Errorf("--patch %w", p.at(err))
+		}
+		patches = append(patches, delta.PatchFile{Role: p.header.Role, Bytes: p})
+	}
+	return patches, done, nil
 }
 
 // check turns flags into the manifest's optional parts.
@@ -144,8 +189,26 @@ func (f *packFlags) check(cmd *cobra.Command) error {
 	if f.base == "" && (f.full || f.baseVersion != 0) {
 		errs = append(errs, errors.New("--full and --base-version: need --base"))
 	}
+	if f.base == "" && len(f.patches) > 0 {
+		errs = append(errs, errors.New("--patch: needs --base"))
+	}
+	if f.withDelta && len(f.patches) == 0 {
+		errs = append(errs, errors.New("--delta: needs --patch; without it the drop holds the delta anyhow"))
+	}
 	if fl := cmd.Flags(); fl.Changed("canary-weight") || fl.Changed("promote-after") || fl.Changed("min-requests") {
 		m.Canary = &f.canary
+	}
+	if fl := cmd.Flags(); fl.Changed("shadow") || fl.Changed("shadow-queries") {
+		m.Shadow = &f.shadow
+	}
+	if f.warmup != "" {
+		b, err := os.ReadFile(f.warmup)
+		if err == nil {
+			m.Warmup, err = delta.ParseWarmup(f.warmup, b)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--warmup: %w", err))
+		}
 	}
 	if f.key != "" {
 		b, err := os.ReadFile(f.key)
@@ -160,6 +223,9 @@ func (f *packFlags) check(cmd *cobra.Command) error {
 		b, err := os.ReadFile(f.eval)
 		if err == nil {
 			m.Eval, err = delta.ParseEval(f.eval, b)
+		}
+		if err == nil {
+			err = new(evalSpec(m.Eval, m.Model)).Validate() // as far as that is seen without the weights
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--eval: %w", err))

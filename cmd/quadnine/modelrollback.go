@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -29,29 +28,15 @@ a restart: its successor needs a higher number.`,
 		Example: `  quadnine model rollback score 2 --reason "scores are too high for new tenants"`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			version, err := strconv.ParseUint(args[1], 10, 64)
+			version, err := versionArg(args[1])
 			if err != nil {
-				return usage(fmt.Errorf("version %q: want a number, as quadnine model ls lists them", args[1]))
+				return err
 			}
 			if strings.TrimSpace(reason) == "" {
 				return usage(errors.New("--reason: say why, it is kept with the refusal"))
 			}
 			path := "/models/" + url.PathEscape(args[0]) + "/versions/" + strconv.FormatUint(version, 10) + "/rollback?reason=" + url.QueryEscape(reason)
-			status, body, err := admin.ask(cmd.Context(), http.MethodPost, path)
-			if errors.Is(err, errUnanswered) {
-				err = fmt.Errorf("%w: it may be rolled back or not: look with quadnine model ls --admin %s", err, admin)
-				if cmd.Context().Err() != nil {
-					return &exitError{exitInterrupted, err}
-				}
-			}
-			if err != nil {
-				return err
-			}
-			if status != http.StatusOK {
-				return admin.refused(status, body)
-			}
-			_, err = cmd.OutOrStdout().Write(body)
-			return err
+			return admin.act(cmd, path, "rolled back")
 		},
 	}
 	admin.flag(c)

@@ -18,6 +18,8 @@ import (
 	"github.com/quadnine/quadnine/loader"
 	"github.com/quadnine/quadnine/loader/delta"
 	"github.com/quadnine/quadnine/loader/model"
+	"github.com/quadnine/quadnine/loader/objects"
+	"github.com/quadnine/quadnine/loader/share"
 	"github.com/quadnine/quadnine/policy"
 	"github.com/quadnine/quadnine/proxy"
 	"github.com/quadnine/quadnine/telemetry"
@@ -28,6 +30,13 @@ import (
 type modelsConfig struct {
 	dir, store, ingest string
 	keys               []string // files
+	judge              judgeFlags
+	bucket             bucketConfig
+	quotas             []string // each a size, or MODEL=SIZE
+	copyLimit          string   // a size, or off: private memory of one version
+	patchMemory        string   // a size, or off: what a child may take that applies a patch
+	patchTime          time.Duration
+	share              shareFlags
 }
 
 // models introduces the loader to the data plane: it is proxy.Models for the one
@@ -35,32 +44,32 @@ type modelsConfig struct {
 type models struct {
 	log    *slog.Logger
 	loader *loader.Loader
-	source *loader.Watcher
-	now    func() int64 // the shards' clock
+	source *loader.Watcher // nil without a directory
+	bucket *objects.Source // nil without a bucket
+	merged *loader.Sources // of the two
+	share  *share.Server   // nil without a socket
+	now    func() int64    // the shards' clock
+
+	bounds policy.JudgeConfig // of canaries; what a manifest says is not in it
+	pool   pool
 
 	registry *telemetry.Registry // one that nobody reads without instrument
 	tracer   *telemetry.Tracer   // nil: no spans
 
-	mu       sync.Mutex                              // held by who replaces byMetric or routed
-	byMetric atomic.Pointer[map[string]*proxy.Model] // replaced as a whole under mu
-	routed   atomic.Pointer[proxy.Model]             // accompanies every request; nil: none
-	trials   atomic.Pointer[map[string]*trial]       // by model; replaced as a whole by the loader's goroutine
-}
-
-// trial is a canary and the active version that it is compared with. Its
-// evidence is shown until the model's next one begins.
-type trial struct {
-	canary, active uint64
-	judge          *policy.Judge
-	over           atomic.Bool            // one of the two was promoted or taken back: nothing more is to be said
-	promoted       atomic.Pointer[string] // the evidence that the canary was promoted on; nil until then
+	mu        sync.Mutex                              // held by who replaces byMetric or routed
+	byMetric  atomic.Pointer[map[string]*proxy.Model] // replaced as a whole under mu
+	routed    atomic.Pointer[proxy.Model]             // accompanies every request; nil: none
+	lastPatch atomic.Pointer[loader.Patched]          // nil before the first
+	trials    atomic.Pointer[map[string]*trial]       // by model; replaced as a whole by the loader's goroutine
+	studies   studies
 }
 
 // newModels returns models without any. open brings them in.
 func newModels(log *slog.Logger) *models {
-	a := &models{log: log, registry: telemetry.NewRegistry()}
+	a := &models{log: log, registry: telemetry.NewRegistry(), bounds: policy.DefaultJudgeConfig()}
 	a.byMetric.Store(&map[string]*proxy.Model{})
 	a.trials.Store(&map[string]*trial{})
+	a.studies.init()
 	return a
 }
 
@@ -76,8 +85,12 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 		}
 		cfg.store = filepath.Join(cache, "quadnine", "models")
 	}
+	if a.bounds, err = cfg.judge.config(); err != nil {
+		return usage(err)
+	}
 	o := loader.Options{
 		Store: cfg.store, Mode: loader.Mode(cfg.ingest), Judge: a, Prepare: a.prepare, Refuse: refuse, TakenBack: a.takenBack,
+		Warm: a.warm, Comparable: canShadow, Compared: a.compared, Changed: a.changed,
 	}
 	for _, file := range cfg.keys {
 		data, err := os.ReadFile(file)
@@ -90,14 +103,58 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 		}
 		o.Keys = append(o.Keys, key)
 	}
-	if a.source, err = loader.Watch(cfg.dir, 0); err != nil {
-		return usage(fmt.Errorf("--models: %w", err))
+	if o.CopyLimit, err = cfg.copies(); err != nil {
+		return err
 	}
-	o.Source = a.source
+	if o.Quota, o.Quotas, err = cfg.quota(); err != nil {
+		return err
+	}
+	if o.Patch, err = cfg.patchChild(); err != nil {
+		return err
+	}
+	o.Patched = a.patched
+	if cfg.share.socket != "" {
+		if a.share, err = cfg.share.listen(ctx); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, a.share.Close())
+			}
+		}()
+		o.Sharer = a.share
+	}
+	var sources []loader.Source
+	if cfg.bucket.url != "" {
+		if err := a.openBucket(cfg.bucket, cfg.store); err != nil {
+			return err
+		}
+		sources, o.Retain = append(sources, a.bucket), cfg.bucket.tier > 0
+	}
+	if cfg.dir != "" {
+		if a.source, err = loader.Watch(cfg.dir, 0); err != nil {
+			return usage(fmt.Errorf("--models: %w", err))
+		}
+		sources = append(sources, a.source)
+	}
+	a.merged = loader.Merge(sources...)
+	o.Source = a.merged
+	startPool, err := a.openPool(&cfg.judge, cfg.store)
+	if err != nil {
+		return errors.Join(usage(err), a.closeSources())
+	}
 	if a.loader, err = loader.Open(ctx, o); err != nil {
-		return errors.Join(err, a.source.Close())
+		return errors.Join(err, a.closeSources())
 	}
+	if a.bucket != nil {
+		if err := a.bucket.Start(a.loader); err != nil {
+			return errors.Join(err, a.loader.Close(), a.closeSources())
+		}
+	}
+	startPool()
 	a.measure(a.registry)
+	a.measureShared(a.registry)
+	a.studies.wg.Go(a.computeShadows)
 	return nil
 }
 
@@ -106,7 +163,26 @@ func (a *models) close() error {
 	if a.loader == nil {
 		return nil
 	}
-	return errors.Join(a.loader.Close(), a.source.Close())
+	a.pool.close() // it asks the loader
+	close(a.studies.done)
+	a.studies.wg.Wait() // it holds leases
+	var err error
+	if a.share != nil {
+		err = a.share.Close() // it holds them for others
+	}
+	return errors.Join(err, a.loader.Close(), a.closeSources())
+}
+
+func (a *models) closeSources() error {
+	var errs []error
+	if a.bucket != nil {
+		errs = append(errs, a.bucket.Close())
+	}
+	if a.source != nil {
+		errs = append(errs, a.source.Close())
+	}
+	a.merged.Close()
+	return errors.Join(errs...)
 }
 
 // prepare makes what requests use of a version. It runs on the loader's worker,
@@ -116,20 +192,17 @@ func (a *models) prepare(w loader.View) (any, error) {
 	v := &proxy.ModelVersion{Name: info.String(), Number: info.Number}
 	m := &proxy.Model{Name: info.Model, Salt: salt(info.Model)}
 	if e := info.Eval; e != nil {
-		spec := model.EvalSpec{Kind: e.Kind, Metric: e.Metric, Weights: e.Weights, Version: v.Name, Input: make(map[string]model.InputSpec, len(e.Input))}
-		for name, in := range e.Input {
-			spec.Input[name] = model.InputSpec{Metric: in.Metric}
-		}
+		spec := evalSpec(e, v.Name)
+		spec.Again = w.Again()
 		ev, err := model.Build(spec, w.Tensor)
+		if err == nil {
+			err = embed(v, ev)
+		}
 		if err != nil {
 			return nil, err
 		}
-		for _, in := range ev.Inputs() {
-			v.Inputs = append(v.Inputs, in.Metric)
-		}
-		v.Eval = ev.Eval
-		v.NotFinite = func(err error) bool { return errors.Is(err, model.ErrNotFinite) }
 		m.Embedded = true
+		a.tellNarrower(info, v.Names)
 	}
 	metric := ""
 	if m.Embedded {
@@ -194,6 +267,11 @@ func (a *models) lease(m *proxy.Model, l loader.Lease) proxy.Lease {
 	if t := (*a.trials.Load())[m.Name]; t != nil && !t.over.Load() && (v.Number == t.canary || v.Number == t.active) {
 		out.Trial = t.judge
 	}
+	if l.Role() == loader.Active {
+		if s := (*a.studies.shadows.Load())[m.Name]; s != nil && s.share.Load() != 0 {
+			out.Shadow = s
+		}
+	}
 	return out
 }
 
@@ -250,96 +328,4 @@ func (a *models) Other(m *proxy.Model, number uint64) (proxy.Lease, bool) {
 	}
 	out := a.lease(m, l)
 	return out, out.Version != nil
-}
-
-// TakeBack implements proxy.Models.
-func (a *models) TakeBack(m *proxy.Model, number uint64, e policy.Evidence) (uint64, error) {
-	to, err := a.loader.TakeBack(m.Name, number, e.String())
-	if err == nil {
-		a.end(m.Name, number)
-	}
-	return to, err
-}
-
-// Verdict implements loader.Judge: it is asked every 100 ms while there is a
-// canary, on the loader's goroutine.
-func (a *models) Verdict(canary, active *loader.Info) (loader.Verdict, string) {
-	t := (*a.trials.Load())[canary.Model]
-	if t == nil || t.canary != canary.Number || t.active != active.Number {
-		var err error
-		if t, err = a.begin(canary, active); err != nil {
-			return loader.Rollback, "it cannot be judged: " + err.Error()
-		}
-	}
-	v, e := t.judge.Verdict(a.now())
-	switch v {
-	case policy.Promote:
-		if e.First { // else a request found the verdict, and its shard counted it
-			a.registry.Count(telemetry.ModelPromoted, 1)
-			a.log.Info("canary promoted", "model", canary.Model, "version", canary.Number, "evidence", e.String())
-		}
-		why := e.String()
-		t.promoted.Store(&why)
-		t.over.Store(true)
-		return loader.Promote, why
-	case policy.Rollback: // also when a request found it and could not act on it
-		return loader.Rollback, e.String()
-	default:
-		return loader.Hold, e.Expect()
-	}
-}
-
-// refuse marks a version before it is out of use: no answer leaves with its
-// number.
-func refuse(prepared any) {
-	if v, ok := prepared.(*proxy.ModelVersion); ok {
-		v.SetRefused(true)
-	}
-}
-
-// takenBack counts and audits the rollbacks that no request's shard has made.
-func (a *models) takenBack(bad, to *loader.Info, reason string, judged bool) {
-	a.end(bad.Model, bad.Number)
-	a.registry.Count(telemetry.ModelTakenBack, 1)
-	if judged {
-		if e, ok := a.trial(bad.Model, bad.Number); ok {
-			proxy.TakenBack{Model: bad.Model, From: bad.Number, To: to.Number, Evidence: e}.Log(a.log)
-			return
-		}
-	}
-	a.log.Warn("version taken back", "model", bad.Model, "from", bad.Number, "to", to.Number, "rollback", "swapped", "judged", judged, "reason", reason)
-}
-
-// begin puts a canary on trial.
-func (a *models) begin(canary, active *loader.Info) (*trial, error) {
-	cfg := policy.DefaultJudgeConfig()
-	cfg.PromoteAfter = max(canary.Canary.PromoteAfter, time.Millisecond) // a manifest may say 0s: the judge's least
-	cfg.MinRequests = int(min(max(canary.Canary.MinRequests, 1), 1<<30))
-	judge, err := policy.NewJudge(cfg, a.now())
-	if err != nil {
-		return nil, err
-	}
-	t := &trial{canary: canary.Number, active: active.Number, judge: judge}
-	old := *a.trials.Load()
-	next := maps.Clone(old)
-	next[canary.Model] = t
-	a.trials.Store(&next)
-	return t, nil
-}
-
-// end ends the trial that a version is part of, once it was taken back.
-func (a *models) end(name string, number uint64) {
-	if t := (*a.trials.Load())[name]; t != nil && (t.canary == number || t.active == number) {
-		t.over.Store(true)
-	}
-}
-
-// trial returns the evidence of the trial that a model's canary is on. It never
-// takes the verdict that somebody has to act on.
-func (a *models) trial(name string, canary uint64) (policy.Evidence, bool) {
-	t := (*a.trials.Load())[name]
-	if t == nil || t.canary != canary {
-		return policy.Evidence{}, false
-	}
-	return t.judge.Look(a.now()), true
 }

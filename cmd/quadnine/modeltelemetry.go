@@ -22,7 +22,7 @@ func (a *models) instrument(tel *telemetry.Telemetry) {
 func (a *models) measure(r *telemetry.Registry) {
 	r.Gauges(telemetry.ModelVersion, a.perVersion(func(s *loader.Status, yield func(float64, ...string) bool) bool {
 		switch s.State {
-		case loader.Active, loader.Canary, loader.Standby:
+		case loader.Active, loader.Canary, loader.Standby, loader.Shadow:
 			return yield(float64(s.Number), s.Model, s.State.String())
 		}
 		return true
@@ -33,7 +33,8 @@ func (a *models) measure(r *telemetry.Registry) {
 			return true
 		}
 		e, ok := a.trial(s.Model, s.Number)
-		return !ok || yield(e.ErrorsAgainst, s.Model, "errors") && yield(e.LatencyAgainst, s.Model, "latency")
+		return !ok || yield(e.ErrorsAgainst, s.Model, "errors") && yield(e.LatencyAgainst, s.Model, "latency") &&
+			yield(e.ErrorsFor, s.Model, "errors-for") && yield(e.LatencyFor, s.Model, "latency-for")
 	}))
 	number := func(read func(*loader.Status) int64) iter.Seq[telemetry.Sample] {
 		return a.perVersion(func(s *loader.Status, yield func(float64, ...string) bool) bool {
@@ -43,6 +44,28 @@ func (a *models) measure(r *telemetry.Registry) {
 	r.Gauges(telemetry.ModelLeases, number(func(s *loader.Status) int64 { return s.Leases }))
 	r.Gauges(telemetry.ModelMappedBytes, number(func(s *loader.Status) int64 { return s.Size }))
 	r.Gauges(telemetry.ModelPrivateBytes, number(func(s *loader.Status) int64 { return s.Copied }))
+	a.measureStudies(r)
+	last := func(read func(*loader.Patched) time.Duration) func() float64 {
+		return func() float64 {
+			if p := a.lastPatch.Load(); p != nil {
+				return read(p).Seconds()
+			}
+			return 0
+		}
+	}
+	r.Gauge(telemetry.ModelPatchTime, last(func(p *loader.Patched) time.Duration { return p.Took }))
+	r.Gauge(telemetry.ModelPatchCPU, last(func(p *loader.Patched) time.Duration { return p.CPU }))
+	r.Gauges(telemetry.ModelStoreUsed, func(yield func(telemetry.Sample) bool) {
+		for _, name := range a.loader.Models() {
+			own, _ := a.loader.Disk(name)
+			if !yield(telemetry.Sample{Labels: []string{name}, Value: float64(own.Used)}) {
+				return
+			}
+		}
+	})
+	r.Gauge(telemetry.ModelStoreQuota, func() float64 { _, all := a.loader.Disk(""); return float64(all.Limit) })
+	r.Gauge(telemetry.ModelMappings, func() float64 { used, _ := a.loader.Mappings(); return float64(used) })
+	r.Gauge(telemetry.ModelMappingsMax, func() float64 { _, limit := a.loader.Mappings(); return float64(limit) })
 	r.Gauge(telemetry.ModelQuarantined, func() float64 { return float64(len(a.loader.Quarantined())) })
 }
 
@@ -86,8 +109,14 @@ func (a *models) follow(ctx context.Context) {
 			return
 		case e := <-a.loader.Events():
 			now := r.of(&e)
+			if e.Kind == loader.EventCompacted {
+				a.registry.Count(telemetry.ModelCompactions, 1)
+			}
 			a.tell(ctx, now, &e)
 			r.settle(now, &e)
+		case e := <-a.shared():
+			a.count(&e)
+			a.tell(ctx, nil, &e)
 		}
 	}
 }
@@ -96,7 +125,9 @@ func (a *models) follow(ctx context.Context) {
 func (a *models) tell(ctx context.Context, r *reload, e *loader.Event) {
 	level := slog.LevelInfo
 	switch e.Kind {
-	case loader.EventQuarantined, loader.EventRolledBack, loader.EventUnloadTimeout, loader.EventStore, loader.EventLost:
+	case loader.EventTiered:
+		a.registry.Count(telemetry.ModelTiered, 1)
+	case loader.EventQuarantined, loader.EventRolledBack, loader.EventUnloadTimeout, loader.EventStore, loader.EventLost, loader.EventShort, loader.EventHeld, loader.EventDetached:
 		level = slog.LevelWarn
 	}
 	attrs := []any{"model", e.Model, "version", e.Version, "took", e.Took, "bytes", e.Bytes}
@@ -104,10 +135,13 @@ func (a *models) tell(ctx context.Context, r *reload, e *loader.Event) {
 		attrs = append(attrs, "from", e.From)
 	}
 	if e.Copied != 0 {
-		attrs = append(attrs, "copied", e.Copied)
+		attrs = append(attrs, "copied", e.Copied, "copied_extents", e.Copies)
 	}
 	if e.Leases != 0 {
 		attrs = append(attrs, "leases", e.Leases)
+	}
+	if e.Requests != 0 {
+		attrs = append(attrs, "requests", e.Requests)
 	}
 	if e.Drop != "" {
 		attrs = append(attrs, "drop", e.Drop)

@@ -158,6 +158,13 @@ func about(t *testing.T, records []map[string]any, msg, key string, value float6
 // following is the adapter with telemetry, without a data plane.
 func following(t *testing.T, dir string) (*models, *telemetry.Telemetry, *journal) {
 	t.Helper()
+	return followingWith(t, modelsConfig{dir: dir})
+}
+
+// followingWith is following with what the command line says besides.
+func followingWith(t *testing.T, cfg modelsConfig) (*models, *telemetry.Telemetry, *journal) {
+	t.Helper()
+	cfg.store = t.TempDir()
 	sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	t.Cleanup(sink.Close)
 	j := &journal{records: make(chan map[string]any, 1024)}
@@ -169,7 +176,7 @@ func following(t *testing.T, dir string) (*models, *telemetry.Telemetry, *journa
 	a := newModels(tel.Logger)
 	a.instrument(tel)
 	began := time.Now()
-	if err := a.open(t.Context(), modelsConfig{dir: dir, store: t.TempDir()}, func() int64 { return int64(time.Since(began)) }); err != nil {
+	if err := a.open(t.Context(), cfg, func() int64 { return int64(time.Since(began)) }); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -219,7 +226,7 @@ func TestReloadsAreLoggedWithTheirTraceAndCountedOnce(t *testing.T) {
 	// Promoted by the loader's own look at the trial.
 	dropVersion(t, dir, 2, weights{3, 1}, quick)
 	judge := tried(t, a, 2)
-	for range 100 {
+	for range 1000 { // what the default bounds want of a canary without a failure, and some
 		judge.Record(policy.SideCanary, policy.Success, time.Millisecond)
 		judge.Record(policy.SideActive, policy.Success, time.Millisecond)
 	}
@@ -281,6 +288,19 @@ func TestRevokedLeasesAreTold(t *testing.T) {
 	} {
 		if r[key] != want {
 			t.Errorf("%s is %v, want %v", key, r[key], want)
+		}
+	}
+}
+
+// Versions that do not fit the control group are a warning, what they take at start
+// is news.
+func TestMemoryOfVersionsIsTold(t *testing.T) {
+	j := &journal{records: make(chan map[string]any, 1)}
+	a := newModels(slog.New(slog.NewJSONHandler(j, nil)))
+	for kind, level := range map[loader.Kind]string{loader.EventMemory: "INFO", loader.EventShort: "WARN"} {
+		a.tell(t.Context(), nil, &loader.Event{Kind: kind, Bytes: 4096, Reason: "figures"})
+		if r := <-j.records; r["level"] != level || r["msg"] != string(kind) || r["bytes"] != 4096.0 || r["reason"] != "figures" {
+			t.Errorf("%s: %v, want level %s and the figures", kind, r, level)
 		}
 	}
 }

@@ -27,13 +27,13 @@ func newModelUnpack() *cobra.Command {
 			if out == "" {
 				return usage(errors.New("-o: is needed, like -o v2.safetensors"))
 			}
-			s, err := openSource(args[0], base)
+			s, err := openSource(args[0], base, out)
 			if err != nil {
 				return err
 			}
 			defer s.close()
 			o, end := work(cmd, "unpack", s.size)
-			err = writeFile(out, 0o644, func(w io.Writer) error { return s.write(cmd.Context(), w, o) })
+			err = writeFile(out, func(w io.Writer) error { return s.write(cmd.Context(), w, o) })
 			end()
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
@@ -72,7 +72,7 @@ func (s *source) close() {
 	}
 }
 
-func openSource(path, base string) (_ *source, err error) {
+func openSource(path, base, out string) (_ *source, err error) {
 	s := &source{}
 	defer func() {
 		if err != nil {
@@ -103,6 +103,17 @@ func openSource(path, base string) (_ *source, err error) {
 	_, hasFull := drop.Manifest.File(delta.RoleFull)
 	if base == "" && hasFull || drop.Manifest.Base == nil {
 		role = delta.RoleFull
+	}
+	if _, ok := drop.Manifest.File(role); !ok {
+		p, err := patchOf(drop, path)
+		if err != nil {
+			return nil, err
+		}
+		s.open = append(s.open, p.close)
+		if err := s.patch(p, base, out, drop.Manifest); err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
 	file, err := drop.Open(role)
 	if err != nil {

@@ -174,8 +174,26 @@ func (r *verifyReport) drop(cmd *cobra.Command, path string, base *modelFile, ke
 	return r.dropDelta(cmd, path, d, base)
 }
 
+// dropPatch proves what the drop's patch makes of base, in the system's directory
+// for temporary files.
+func (r *verifyReport) dropPatch(cmd *cobra.Command, path string, d *delta.Drop, base *modelFile) error {
+	p, err := patchOf(d, path)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if err := p.proveRoot(cmd.Context(), "", base, d.Manifest.TargetRoot); err != nil {
+		return p.at(err)
+	}
+	r.proved("the patch's target", d.Manifest.TargetRoot)
+	return nil
+}
+
 // dropDelta proves what the drop's delta makes of base.
 func (r *verifyReport) dropDelta(cmd *cobra.Command, path string, d *delta.Drop, base *modelFile) error {
+	if _, ok := d.Manifest.File(delta.RoleDelta); !ok && d.Manifest.Base != nil {
+		return r.dropPatch(cmd, path, d, base)
+	}
 	f, err := d.Open(delta.RoleDelta)
 	if err != nil {
 		return fmt.Errorf("%s: %w: leave --base out", path, err)

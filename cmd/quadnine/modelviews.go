@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/quadnine/quadnine/console"
@@ -13,7 +14,7 @@ import (
 // under one without a name.
 func (a *models) views() iter.Seq[console.Model] {
 	return func(yield func(console.Model) bool) {
-		drops := make(map[string][]console.Quarantine)
+		held, drops := a.inBucket()
 		for _, q := range a.loader.Quarantined() {
 			drops[q.Model] = append(drops[q.Model], console.Quarantine{Drop: q.Drop, Reason: q.Reason})
 		}
@@ -28,7 +29,12 @@ func (a *models) views() iter.Seq[console.Model] {
 			metrics[m.Name] = metric
 		}
 		names := a.loader.Models()
-		for model := range drops {
+		for _, model := range slices.Sorted(maps.Keys(drops)) {
+			if !slices.Contains(names, model) {
+				names = append(names, model)
+			}
+		}
+		for _, model := range slices.Sorted(maps.Keys(held)) {
 			if !slices.Contains(names, model) {
 				names = append(names, model)
 			}
@@ -38,10 +44,13 @@ func (a *models) views() iter.Seq[console.Model] {
 			if m.Metric != "" {
 				m.Mode = "embedded"
 			}
+			m.Shadow, m.Experiment = a.shadowView(name), a.experimentView(name)
+			m.Store, m.Mappings = a.rooms(name)
 			m.Versions = append(a.versionViews(name), waiting[name]...)
 			for n, r := range a.loader.Refused(name) {
 				m.Refused = append(m.Refused, console.Refused{Number: n, Reason: r.Reason, At: r.At})
 			}
+			m.Versions = append(m.Versions, without(held[name], &m)...)
 			slices.SortFunc(m.Refused, func(a, b console.Refused) int { return cmp.Compare(a.Number, b.Number) })
 			if !yield(m) {
 				return
@@ -58,12 +67,16 @@ func (a *models) versionViews(name string) []console.Version {
 		canary += s.Weight
 	}
 	for _, s := range all {
-		v := console.Version{Number: s.Number, Root: s.Root.String(), State: s.State.String(), Since: s.Since, Leases: s.Leases, Weight: s.Weight}
+		v := console.Version{Number: s.Number, Root: s.Root.String(), State: s.State.String(), Since: s.Since, Leases: s.Leases, Weight: s.Weight, Durable: s.Durable}
 		if s.State == loader.Active {
 			v.Weight = 100 - canary
 		}
-		if e, ok := a.trial(name, s.Number); ok {
-			v.Evidence, v.Expect = e.String(), e.Expect()
+		if t := (*a.trials.Load())[name]; t != nil && t.canary == s.Number {
+			e := t.judge.Look(a.now())
+			v.Evidence, v.Expect = e.String(), a.expect(t, &e)
+		}
+		if why := a.studied(&s); why != "" {
+			v.Expect = why
 		}
 		out = append(out, v)
 	}

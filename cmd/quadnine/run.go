@@ -54,6 +54,12 @@ OTLP (http/protobuf).`,
 			if err := envoy.apply(&cfg); err != nil {
 				return err
 			}
+			if err := cfg.models.bucket.check(cmd); err != nil {
+				return err
+			}
+			if err := cfg.models.judge.check(cfg.models.dir != "" || cfg.models.bucket.url != ""); err != nil {
+				return err
+			}
 			if envoy.hotRestart {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), "disabled")
 				return err
@@ -113,6 +119,13 @@ OTLP (http/protobuf).`,
 	f.StringVar(&cfg.models.store, "model-store", "", "private directory for model versions (default: in the user's cache directory)")
 	f.StringVar(&cfg.models.ingest, "model-ingest", "copy", "copy: into the store while hashing; inplace: map drops where they are (read-only mounts)")
 	f.StringArrayVar(&cfg.models.keys, "model-key", nil, "public key file; when given, every drop must be signed by one of them; repeatable")
+	f.StringArrayVar(&cfg.models.quotas, "model-quota", nil, "bytes that the store may hold, like 20GiB, or one model's versions of it, like score=5GiB; drops that would exceed it are refused; repeatable")
+	f.StringVar(&cfg.models.copyLimit, "model-copy-limit", "256MiB", "private memory that one version's rows and short extents may take, or off: no limit; what takes more is refused")
+	cfg.models.bucket.flags(c)
+	cfg.models.judge.flags(c)
+	f.StringVar(&cfg.models.patchMemory, "model-patch-memory", "256MiB", "private memory of the child process that applies bsdiff4 and zstd patches, or off: no limit")
+	cfg.models.share.register(f)
+	f.DurationVar(&cfg.models.patchTime, "model-patch-time", 15*time.Minute, "how long that child may take; 0: no limit")
 	f.DurationVar(&src.Timeout, "timeout", 15*time.Second, "from the complete request to the response's head")
 	f.DurationVar(&src.Idle, "idle-timeout", 5*time.Minute, "without progress of either body")
 	f.StringVar(&src.Codec, "codec", "auto", "auto: HTTP/2 or HTTP/1.1, by a connection's first bytes; http1 or http2: that alone")

@@ -45,7 +45,7 @@ type sidecar struct {
 	tel      *telemetry.Telemetry
 	proxy    *proxy.Server
 	console  *console.Server
-	models   *models       // nil without --models
+	models   *models       // nil without --models and --model-bucket
 	managed  *managed      // nil without a bootstrap
 	listener net.Listener  // nil with a bootstrap: the data plane opens its own
 	drain    time.Duration // how long callers may take to leave
@@ -114,15 +114,20 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 	if o.Limits, err = cfg.ceilings.limits(cfg.managed.boot, s.log); err != nil {
 		return nil, err
 	}
-	if cfg.models.dir != "" {
+	if cfg.models.dir != "" || cfg.models.bucket.url != "" {
 		s.models = newModels(s.log)
 		s.models.instrument(s.tel)
 		o.Models = s.models
+	} else if cfg.models.share.socket != "" {
+		return nil, usage(errors.New("--model-share: there are no models to share: give --models or --model-bucket too"))
 	}
 	if s.proxy, err = proxy.New(o); err != nil {
 		return nil, err
 	}
 	if s.models != nil {
+		if cfg.managed.boot != nil {
+			cfg.models.judge.node = cfg.managed.boot.Node.GetId()
+		}
 		if err := s.models.open(ctx, cfg.models, s.proxy.Now); err != nil {
 			return nil, err
 		}

@@ -64,7 +64,9 @@ func (s *sidecar) views() console.Views {
 		v.XDS = s.managed.views()
 	}
 	if s.models != nil {
-		v.Models, v.Rollback = s.models.views, s.models.rollback
+		v.Models, v.Rollback, v.Activate = s.models.views, s.models.rollback, s.models.activate
+		v.GC = s.models.gc
+		v.Shadow, v.StartExperiment, v.StopExperiment = s.models.shadow, s.models.startExperiment, s.models.stopExperiment
 	}
 	return v
 }

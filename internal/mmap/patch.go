@@ -3,8 +3,11 @@
 package mmap
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +16,7 @@ import (
 // span is a range of a region that is still writable.
 type span struct{ at, n int64 }
 
-// MapForPatches is MapFile for a piece that Patch will change in a few places:
+// MapForPatches is MapFile for a piece that PatchAll will change in a few places:
 // a patched page becomes private memory, every other stays shared, and it all
 // stays one kernel mapping, however many the patches. Seal ends it.
 func (r *Region) MapForPatches(at int64, f *os.File, off, n int64) error {
@@ -27,30 +30,38 @@ func (r *Region) MapForPatches(at int64, f *os.File, off, n int64) error {
 	return nil
 }
 
-// Patch writes b over what MapForPatches put at byte at of the region.
-func (r *Region) Patch(at int64, b []byte) error {
-	n := int64(len(b))
+// PatchAll writes each b over what MapForPatches put at byte at of the region. The
+// patches ascend and do not overlap; each lies in one piece. They may be as short
+// as a byte: the rest of a page that is patched stays what the file holds. What
+// one patch refers to is not kept after the next is asked for.
+//
+// A patch costs a page fault and the copy of a page for each page that no patch
+// touched before (decision record 23).
+func (r *Region) PatchAll(patches iter.Seq2[int64, []byte]) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.usable(); err != nil {
 		return fmt.Errorf("mmap: patch: %w", err)
 	}
-	inside := false
-	for _, s := range r.unsealed {
-		inside = inside || at >= s.at && at <= s.at+s.n && n <= s.at+s.n-at
-	}
-	if !inside || n == 0 {
-		return fmt.Errorf("mmap: patch [%d, +%d): %w", at, n, ErrBounds)
-	}
-	err := r.Guarded(func() error {
-		copy(unsafe.Slice((*byte)(r.addr(at)), n), b)
+	slices.SortFunc(r.unsealed, func(a, b span) int { return cmp.Compare(a.at, b.at) })
+	return r.Guarded(func() error {
+		spans, end := r.unsealed, int64(0) // end is the byte after the last patch
+		copied := int64(0)                 // the byte after the last page that is private
+		for at, b := range patches {
+			n := int64(len(b))
+			for len(spans) > 0 && spans[0].at+spans[0].n <= at {
+				spans = spans[1:]
+			}
+			if n == 0 || at < end || len(spans) == 0 || at < spans[0].at || n > spans[0].at+spans[0].n-at {
+				return fmt.Errorf("mmap: patch [%d, +%d): %w", at, n, ErrBounds)
+			}
+			copy(unsafe.Slice((*byte)(r.addr(at)), n), b)
+			end = at + n
+			r.copied += pages(end) - max(at/PageSize()*PageSize(), copied)
+			copied = pages(end)
+		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	r.copied += pages(at+n) - at/PageSize()*PageSize()
-	return nil
 }
 
 // Seal makes what MapForPatches left writable read-only. Publish no region

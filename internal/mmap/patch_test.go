@@ -18,11 +18,15 @@ func TestPatchesStayOneMapping(t *testing.T) {
 	before := mmap.Mappings()
 	must(t, r.MapForPatches(0, f, 0, n*page))
 	want := bytes.Clone(base)
-	for i := int64(1); i < n; i += 4 {
-		b := pattern(byte(i), 100)
-		copy(want[i*page-50:], b) // over a page's edge
-		must(t, r.Patch(i*page-50, b))
-	}
+	must(t, r.PatchAll(func(yield func(int64, []byte) bool) {
+		for i := int64(1); i < n; i += 4 {
+			b := pattern(byte(i), 100)
+			copy(want[i*page-50:], b) // over a page's edge
+			if !yield(i*page-50, b[:70]) || !yield(i*page+20, b[70:]) {
+				return
+			}
+		}
+	}))
 	must(t, r.Seal())
 	if got := mmap.Mappings() - before; got != 2 {
 		t.Errorf("%d mappings counted, want 2", got)
@@ -37,7 +41,7 @@ func TestPatchesStayOneMapping(t *testing.T) {
 	if _, err := f.ReadAt(onDisk, 0); err != nil || !bytes.Equal(onDisk, base) {
 		t.Errorf("the file was changed: %v", err)
 	}
-	if err := r.Patch(0, []byte("x")); !errors.Is(err, mmap.ErrBounds) {
+	if err := patch(r, 0, []byte("x")); !errors.Is(err, mmap.ErrBounds) {
 		t.Errorf("patched after Seal: %v", err)
 	}
 	err := r.Guarded(func() error {
@@ -56,12 +60,29 @@ func TestPatchBounds(t *testing.T) {
 	must(t, r.MapFile(0, f, 0, page))
 	must(t, r.MapForPatches(page, f, 0, page))
 	for _, c := range []struct{ at, n int64 }{{0, 1}, {page - 1, 2}, {2*page - 1, 2}, {page, 0}, {3 * page, 1}, {-1, 1}} {
-		if err := r.Patch(c.at, make([]byte, c.n)); !errors.Is(err, mmap.ErrBounds) {
-			t.Errorf("Patch(%d, %d bytes): %v", c.at, c.n, err)
+		if err := patch(r, c.at, make([]byte, c.n)); !errors.Is(err, mmap.ErrBounds) {
+			t.Errorf("patch(%d, %d bytes): %v", c.at, c.n, err)
+		}
+	}
+	for name, list := range map[string][]int64{"backwards": {page + 8, page}, "overlap": {page, page + 3}} {
+		err := r.PatchAll(func(yield func(int64, []byte) bool) {
+			for _, at := range list {
+				if !yield(at, []byte("four")) {
+					return
+				}
+			}
+		})
+		if !errors.Is(err, mmap.ErrBounds) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	must(t, f.Truncate(0))
-	if err := r.Patch(page, []byte("x")); !errors.Is(err, mmap.ErrFault) {
+	if err := patch(r, page, []byte("x")); !errors.Is(err, mmap.ErrFault) {
 		t.Errorf("Patch over a file that was cut: %v", err)
 	}
+}
+
+// patch writes one patch.
+func patch(r *mmap.Region, at int64, b []byte) error {
+	return r.PatchAll(func(yield func(int64, []byte) bool) { yield(at, b) })
 }

@@ -40,7 +40,7 @@ type Region struct {
 	pieces int64       // guarded by mu; MapFile and CopyPages calls that took effect
 	copied int64       // guarded by mu; bytes in private pages
 
-	unsealed []span // guarded by mu; what Patch may write to
+	unsealed []span // guarded by mu; what PatchAll may write to
 }
 
 // mappings estimates what the regions of this process take of the kernel's

@@ -52,26 +52,14 @@ func (t *Target) ReadAt(p []byte, off int64) (n int, err error) {
 
 // entry fills p with the bytes of e from in on.
 func (t *Target) entry(e *Entry, p []byte, in int64) (n int, err error) {
-	payload := t.delta.payload
-	if e.Kind == Whole {
-		return part(payload, p, e.PayloadOff+in, "payload")
-	}
-	x := sort.Search(len(e.Extents), func(i int) bool { return e.Extents[i].Off+e.Extents[i].Len > in })
 	for n < len(p) {
-		at := in + int64(n)
-		left := p[n:]
+		run := e.from(in + int64(n))
+		left := p[n:][:min(int64(len(p)-n), run.Len)]
 		var m int
-		switch {
-		case x == len(e.Extents):
-			m, err = part(t.base, left, e.BaseOff+at, "base")
-		case at < e.Extents[x].Off:
-			left = left[:min(int64(len(left)), e.Extents[x].Off-at)]
-			m, err = part(t.base, left, e.BaseOff+at, "base")
-		default:
-			ext := e.Extents[x]
-			left = left[:min(int64(len(left)), ext.Off+ext.Len-at)]
-			m, err = part(payload, left, ext.PayloadOff+at-ext.Off, "payload")
-			x++
+		if run.Shipped {
+			m, err = part(t.delta.payload, left, run.Src, "payload")
+		} else {
+			m, err = part(t.base, left, run.Src, "base")
 		}
 		n += m
 		if err != nil {
@@ -160,8 +148,13 @@ func (d *Delta) baseBlocks() func(i int64) int64 {
 	}
 }
 
-// touches reports whether one of e's extents lies within [from, to) of the entry.
+// touches reports whether any of [from, to) of the entry, as far as it reaches,
+// comes from the payload.
 func touches(e *Entry, from, to int64) bool {
+	if e.Kind == Rows {
+		x := e.row(from)
+		return x < len(e.Rows) && int64(e.Rows[x])*e.RowSize < to
+	}
 	x := sort.Search(len(e.Extents), func(i int) bool { return e.Extents[i].Off+e.Extents[i].Len > from })
 	return x < len(e.Extents) && e.Extents[x].Off < to
 }

@@ -22,6 +22,7 @@ func (m *Manifest) canonical() ([]byte, error) {
 		canary.Weight += 0 // -0 becomes 0: RFC 8785 knows one zero
 		c.Canary = &canary
 	}
+	c.plainZeros()
 	text, err := json.Marshal(&c)
 	if err != nil {
 		return nil, fmt.Errorf("canonical form: %w", err)
@@ -62,7 +63,7 @@ func appendCanonical(dst []byte, v any) []byte {
 		return append(dst, ']')
 	case string:
 		return appendCanonicalText(dst, v)
-	default: // a number, as its text: a manifest has neither null nor booleans
+	default: // a number, as its text, or a boolean: a manifest has no null
 		return fmt.Append(dst, v)
 	}
 }

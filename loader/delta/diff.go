@@ -3,9 +3,7 @@ package delta
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/bits"
 )
 
@@ -19,15 +17,19 @@ type Plan struct {
 	Report  Report
 
 	header  Header
-	payload *gather
-	base    Sized
+	payload gather
+	base    Sized  // nil: the target is not proved once more
 	leaves  Leaves // of base
 }
 
 // Diff compares base and target. When both are safetensors files, tensors of one
 // name are compared with one another, wherever they lie; otherwise the files are
-// compared page by page. Memory: 64 bytes of hashes a block and one bit a page,
-// plus half a MiB a worker. Progress counts base and target for hashing and the
+// compared page by page. Each tensor is written in the way that costs least to
+// bring in: REF, PAGES, ROWS or WHOLE; the result does not depend on o.Workers.
+//
+// Memory, beside what the plan says: 64 bytes of hashes a block of 16 KiB, a bit a
+// page and a bit a row (at most 1/512 of the tensors), half a MiB a worker.
+// Progress counts base and target for hashing and the
 // target once more for comparing.
 func Diff(ctx context.Context, base, target Sized, o Options) (*Plan, error) {
 	if base.Size() > maxSize || target.Size() > maxSize {
@@ -41,7 +43,7 @@ func Diff(ctx context.Context, base, target Sized, o Options) (*Plan, error) {
 	if d.targetLeaves, err = LeavesOf(ctx, target, o); err != nil {
 		return nil, fmt.Errorf("target: %w", err)
 	}
-	p := &Plan{base: base, leaves: d.baseLeaves, payload: &gather{from: target}, header: Header{
+	p := &Plan{base: base, leaves: d.baseLeaves, header: Header{
 		BaseSize: base.Size(), BaseRoot: rootOf(base.Size(), d.baseLeaves),
 		TargetSize: target.Size(), TargetRoot: rootOf(target.Size(), d.targetLeaves),
 	}}
@@ -51,54 +53,11 @@ func Diff(ctx context.Context, base, target Sized, o Options) (*Plan, error) {
 	}
 	for i := range d.regions {
 		for _, e := range d.regions[i].entries() {
-			p.add(e)
+			p.add(e, target)
 		}
 	}
 	p.finish()
 	return p, nil
-}
-
-// Write writes the delta, and then proves that base and payload make the target:
-// neither our own mistake nor a file that changed meanwhile passes. On an error
-// what w has must not be used.
-func (p *Plan) Write(ctx context.Context, w io.Writer, o Options) (Header, error) {
-	h, err := Encode(ctx, w, p.header, p.Entries, p.payload, o)
-	if err != nil {
-		return h, err
-	}
-	d := Delta{Header: h, Entries: p.Entries, payload: p.payload}
-	target, err := d.Apply(p.base)
-	if err != nil {
-		return h, err
-	}
-	l, _, err := d.TargetLeaves(ctx, p.leaves, target, Options{Workers: o.Workers})
-	if err == nil && rootOf(target.Size(), l) != h.TargetRoot {
-		err = errChanged
-	}
-	return h, err
-}
-
-var errChanged = errors.New("base or target changed while they were read; use copies that nobody writes to")
-
-// add places e's bytes in the payload.
-func (p *Plan) add(e Entry) {
-	switch e.Kind {
-	case Ref:
-	case Whole:
-		off := p.payload.size
-		if e.Len >= PageSize {
-			off += (e.TargetOff - off) & (PageSize - 1) // congruent with the target, so that its pages can be mapped
-		}
-		e.PayloadOff = off
-		p.payload.add(off, e.TargetOff, e.Len)
-	case Pages:
-		for i := range e.Extents {
-			x := &e.Extents[i]
-			x.PayloadOff = alignUp(p.payload.size)
-			p.payload.add(x.PayloadOff, e.TargetOff+x.Off, x.Len)
-		}
-	}
-	p.Entries = append(p.Entries, e)
 }
 
 // differ is one comparison under way.
@@ -114,18 +73,18 @@ func (d *differ) match(r *Report) bool {
 	b, errBase := ParseSafetensors(d.base, d.base.Size())
 	t, errTarget := ParseSafetensors(d.target, d.target.Size())
 	if errBase != nil || errTarget != nil {
-		d.region("", 0, d.target.Size(), 0, d.base.Size())
+		d.region("", 0, d.target.Size(), 0, d.base.Size(), 0)
 		return false
 	}
 	// A header of another length has shifted: its pages would not match anyway.
 	if t.DataOff == b.DataOff {
-		d.region("", 0, t.DataOff, 0, b.DataOff)
+		d.region("", 0, t.DataOff, 0, b.DataOff, 0)
 	} else {
-		d.region("", 0, t.DataOff, 0, 0)
+		d.region("", 0, t.DataOff, 0, 0, 0)
 	}
 	for _, x := range t.Tensors {
 		y, _ := b.Tensor(x.Name)
-		d.region(x.Name, x.Off, x.Len, y.Off, y.Len)
+		d.region(x.Name, x.Off, x.Len, y.Off, y.Len, rowBytes(&x, &y))
 	}
 	for _, y := range b.Tensors {
 		if _, ok := t.Tensor(y.Name); !ok {
@@ -136,14 +95,17 @@ func (d *differ) match(r *Report) bool {
 }
 
 // region notes that target bytes are to be compared with base bytes, as far as
-// both reach.
-func (d *differ) region(name string, off, n, baseOff, baseLen int64) {
+// both reach; rows of rowSize bytes may change by themselves, 0: there are none.
+func (d *differ) region(name string, off, n, baseOff, baseLen, rowSize int64) {
 	if n == 0 {
 		return
 	}
 	r := region{name: name, off: off, len: n, baseOff: baseOff, common: min(n, baseLen)}
 	if r.common > 0 {
 		r.changed = make([]uint64, (r.pages()+63)/64)
+	}
+	if rowSize > 0 && r.common > rowSize && r.common%rowSize == 0 && r.common/rowSize <= 1<<32 {
+		r.rowSize, r.rows = rowSize, make([]uint64, (r.common/rowSize+63)/64)
 	}
 	d.regions = append(d.regions, r)
 }
@@ -200,6 +162,7 @@ func (d *differ) compare(ctx context.Context, o Options) error {
 			a, z := s.r.span(page)
 			if !bytes.Equal(x[a-from:z-from], y[a-from:z-from]) {
 				s.r.changed[s.word] |= 1 << (page & 63)
+				s.r.markRows(a, x[a-from:z-from], y[a-from:z-from])
 			}
 		}
 		return nil
@@ -226,6 +189,8 @@ type region struct {
 	baseOff  int64
 	common   int64    // how much of it the base has; 0: nothing
 	changed  []uint64 // a bit for each page of the base that the common part touches
+	rowSize  int64    // 0: it has no rows
+	rows     []uint64 // a bit for each row of the common part; set atomically, as workers may share a word
 }
 
 // pages returns how many pages of the base the common part touches.
@@ -241,8 +206,17 @@ func (r *region) span(i int64) (from, to int64) {
 
 func (r *region) isChanged(page int64) bool { return r.changed[page/64]>>(page&63)&1 != 0 }
 
-// entries turns the changed pages into entries that cover the region.
+// entries turns what changed into entries that cover the region.
 func (r *region) entries() []Entry {
+	pages := r.byPages()
+	if rows := r.byRows(); rows != nil {
+		return cheapest(pages, rows)
+	}
+	return pages
+}
+
+// byPages writes the region as REF, PAGES and WHOLE.
+func (r *region) byPages() []Entry {
 	var list []Entry
 	add := func(e Entry) {
 		if e.Len == 0 {

@@ -21,26 +21,37 @@
 // payload, nothing else. The header:
 //
 //	 0  8 magic "QDELTA1\0"        104  8 payload size
-//	 8  4 format version, 1        112 32 payload root
+//	 8  4 format version           112 32 payload root
 //	12  4 block size, 16384        144  8 table offset, 4096
 //	16  8 base size                152  8 table size
 //	24 32 base root                160 32 table root
 //	56  8 target size              192  4 number of entries
 //	64 32 target root              196  4 number of extents, of all entries
 //	96  8 payload offset           200 32 BLAKE3-256 of the header with this field zero
-//	                               232    zeros
+//	                               232  4 number of rows, of all entries
+//	                               236    zeros
 //
-// The table holds the entries one after the other, each 32 bytes, its name, its
-// extents of 24 bytes:
+// The format version is 2 when there are rows and 1 when there are none, so that
+// a program that knows version 1 only reads what it understands.
 //
-//	entry   kind u8 (1 REF, 2 PAGES, 3 WHOLE) · 0 u8 · name length u16 · extents u32
-//	        · target offset u64 · length u64 · source offset u64
+// The table holds the entries one after the other, each 32 bytes, its name, and
+// for PAGES its extents of 24 bytes, for ROWS where its rows lie (16 bytes) and
+// their numbers, 4 bytes each:
+//
+//	entry   kind u8 (1 REF, 2 PAGES, 3 WHOLE, 4 ROWS) · 0 u8 · name length u16
+//	        · extents or rows u32 · target offset u64 · length u64 · source offset u64
 //	extent  offset in the entry u64 · length u64 · payload offset u64
+//	rows    payload offset u64 · row size in bytes u64 · row number u32 …
 //
 // Entries cover the target from its first byte to its last, without gap or
-// overlap. The source is the base for REF and PAGES, the payload for WHOLE.
+// overlap. The source is the base for REF, PAGES and ROWS, the payload for WHOLE.
 // Payload offsets count from the payload's first byte; they grow with the table,
 // with less than a page of padding before each piece and none after the last.
+//
+// A ROWS entry is a whole number of rows, counted from 0. The rows that its
+// numbers name, which ascend, lie in the payload one after the other, without
+// padding; all others are the base's. The numbers are part of the table and so
+// under its root, which is signed, and are checked before any is used.
 //
 // What makes a delta mappable: of a PAGES entry the base offset, the extents'
 // offsets and their payload offsets are multiples of 4096, and so are the
@@ -54,14 +65,15 @@
 // A drop is signed with Ed25519 over one root, see Manifest.SignedRoot: the roots
 // of base, payload, table and target, and the manifest in its canonical form, so
 // that nothing with an effect can be changed, added or left out, neither bytes
-// nor eval, canary, required_env, schema_version, paths and sizes. Model and
-// version are part of it: a signature is good for one version of one model.
+// nor eval, canary, shadow, warmup, required_env, schema_version, paths and
+// sizes. Model and version are part of it: a signature is good for one version of
+// one model.
 //
 // The canonical manifest is the manifest's JSON without the member signature, in
 // the form of RFC 8785: no spaces, members sorted, one way to write each number
-// and string. An empty required_env and an empty sha256 are left out; a canary
-// that is there has all three members, with their defaults where the text has
-// none, and promote_after as time.Duration prints it (90s is "1m30s").
+// and string. An empty required_env, warmup or sha256 is left out; a canary or a
+// shadow that is there has all its members, with their defaults where the text
+// has none, and promote_after as time.Duration prints it (90s is "1m30s").
 //
 // # Concurrency
 //

@@ -76,7 +76,7 @@ func (d *Drop) Verify(ctx context.Context, keys []*PublicKey, o Options) error {
 			header = h
 		}
 	}
-	if len(keys) > 0 && (header != nil || d.Manifest.Base == nil) {
+	if _, ok := d.Manifest.File(RoleDelta); len(keys) > 0 && ok == (header != nil) { // else the delta was told already
 		root, err := d.Manifest.SignedRoot(header)
 		if err == nil {
 			err = VerifySignature(keys, d.Manifest.Signature, root)

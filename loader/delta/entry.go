@@ -15,6 +15,7 @@ const (
 	Ref   Kind = 1 // all from the base
 	Pages Kind = 2 // from the base, except for its extents, which come from the payload
 	Whole Kind = 3 // all from the payload
+	Rows  Kind = 4 // from the base, except for its rows, which come from the payload
 )
 
 // String returns the kind as the format's description has it.
@@ -26,6 +27,8 @@ func (k Kind) String() string {
 		return "PAGES"
 	case Whole:
 		return "WHOLE"
+	case Rows:
+		return "ROWS"
 	default:
 		return "kind " + strconv.Itoa(int(k))
 	}
@@ -40,9 +43,11 @@ type Entry struct {
 	Name       string // the tensor; "" for the safetensors header and for files that are none
 	TargetOff  int64
 	Len        int64    // at least 1
-	BaseOff    int64    // of Ref and Pages; a multiple of PageSize for Pages
-	PayloadOff int64    // of Whole, from the payload's first byte
+	BaseOff    int64    // of all but Whole; a multiple of PageSize for Pages
+	PayloadOff int64    // of Whole and Rows, from the payload's first byte
 	Extents    []Extent // of Pages: sorted, not touching
+	RowSize    int64    // of Rows: bytes; Len is a multiple of it
+	Rows       []uint32 // of Rows: which rows changed, ascending; their bytes lie in the payload one after the other
 }
 
 // Extent is a run of changed pages within an entry.
@@ -57,6 +62,8 @@ func (e *Entry) Shipped() int64 {
 	switch e.Kind {
 	case Whole:
 		return e.Len
+	case Rows:
+		return int64(len(e.Rows)) * e.RowSize
 	case Pages:
 		var n int64
 		for _, x := range e.Extents {
@@ -79,7 +86,7 @@ func encodeTable(entries []Entry) []byte {
 		}
 		b = append(b, byte(e.Kind), 0)
 		b = le.AppendUint16(b, uint16(len(e.Name)))
-		b = le.AppendUint32(b, uint32(len(e.Extents)))
+		b = le.AppendUint32(b, uint32(len(e.Extents)+len(e.Rows))) // it has one or the other
 		b = le.AppendUint64(b, uint64(e.TargetOff))
 		b = le.AppendUint64(b, uint64(e.Len))
 		b = le.AppendUint64(b, uint64(source))
@@ -89,15 +96,24 @@ func encodeTable(entries []Entry) []byte {
 			b = le.AppendUint64(b, uint64(x.Len))
 			b = le.AppendUint64(b, uint64(x.PayloadOff))
 		}
+		if e.Kind == Rows {
+			b = le.AppendUint64(b, uint64(e.PayloadOff))
+			b = le.AppendUint64(b, uint64(e.RowSize))
+			for _, r := range e.Rows {
+				b = le.AppendUint32(b, r)
+			}
+		}
 	}
 	return b
 }
 
 // parseTable decodes a table. The counts are known to fit into it, so they bound
 // what is allocated.
-func parseTable(b []byte, entries, extents int) ([]Entry, error) {
+func parseTable(b []byte, h *Header) ([]Entry, error) {
+	entries, extents, rows := h.Entries, h.Extents, h.Rows
 	list := make([]Entry, 0, entries)
 	all := make([]Extent, 0, extents)
+	index := make([]uint32, 0, rows)
 	end := headerSize + int64(len(b))
 	off := func() int64 { return end - int64(len(b)) } // in the file
 	var bad error
@@ -120,21 +136,39 @@ func parseTable(b []byte, entries, extents int) ([]Entry, error) {
 		switch {
 		case b[1] != 0:
 			return nil, malformed("byte %d: entry %d: want a zero", off()+1, i)
-		case e.Kind == Ref, e.Kind == Pages:
+		case e.Kind == Ref, e.Kind == Pages, e.Kind == Rows:
 			e.BaseOff = number(24)
 		case e.Kind == Whole:
 			e.PayloadOff = number(24)
 		default:
 			return nil, malformed("byte %d: entry %d: %v is unknown", off(), i, e.Kind)
 		}
-		if need := entrySize + uint64(name) + uint64(count)*extentSize; need > uint64(len(b)) {
+		need := entrySize + uint64(name)
+		what, left := "extents", extents-len(all)
+		if e.Kind == Rows {
+			need += rowsSize + uint64(count)*rowSize
+			what, left = "rows", rows-len(index)
+		} else {
+			need += uint64(count) * extentSize
+		}
+		if need > uint64(len(b)) {
 			return nil, malformed("byte %d: entry %d takes %d bytes, the table has %d left", off(), i, need, len(b))
 		}
-		if int(count) > extents-len(all) {
-			return nil, malformed("byte %d: entry %d has %d extents, %d are left of those the header counts", off()+4, i, count, extents-len(all))
+		if int(count) > left {
+			return nil, malformed("byte %d: entry %d has %d %s, %d are left of those the header counts", off()+4, i, count, what, left)
 		}
 		e.Name = string(b[entrySize : entrySize+name])
 		b = b[entrySize+name:]
+		if e.Kind == Rows {
+			e.PayloadOff, e.RowSize = number(0), number(8)
+			b = b[rowsSize:]
+			from := len(index)
+			for range count {
+				index = append(index, binary.LittleEndian.Uint32(b))
+				b = b[rowSize:]
+			}
+			e.Rows, count = slices.Clip(index[from:]), 0
+		}
 		first := len(all)
 		for range count {
 			all = append(all, Extent{number(0), number(8), number(16)})
@@ -148,8 +182,8 @@ func parseTable(b []byte, entries, extents int) ([]Entry, error) {
 		}
 		list = append(list, e)
 	}
-	if len(b) != 0 || len(all) != extents {
-		return nil, malformed("byte %d: %d entries end here with %d extents, the header says %d extents to byte %d", off(), entries, len(all), extents, end)
+	if len(b) != 0 || len(all) != extents || len(index) != rows {
+		return nil, malformed("byte %d: %d entries end here with %d extents and %d rows, the header says %d and %d to byte %d", off(), entries, len(all), len(index), extents, rows, end)
 	}
 	return list, nil
 }
@@ -189,18 +223,23 @@ func (c *checker) entry(e *Entry) error {
 		return malformed("ends at byte %d of the target, which has %d", e.TargetOff+e.Len, c.h.TargetSize)
 	}
 	c.target += e.Len
+	if e.Kind != Rows && (e.RowSize != 0 || len(e.Rows) != 0) {
+		return malformed("%v has %d rows of %d bytes, want none", e.Kind, len(e.Rows), e.RowSize)
+	}
 	if e.Kind == Whole {
 		return c.whole(e)
 	}
 	switch {
-	case e.Kind != Ref && e.Kind != Pages:
+	case e.Kind != Ref && e.Kind != Pages && e.Kind != Rows:
 		return malformed("%v is unknown", e.Kind)
-	case e.PayloadOff != 0:
+	case e.PayloadOff != 0 && e.Kind != Rows:
 		return malformed("%v has a payload offset", e.Kind)
 	case e.BaseOff < 0 || e.BaseOff > maxSize || e.Len > c.h.BaseSize-e.BaseOff:
 		return malformed("takes %d bytes from byte %d of the base, which has %d", e.Len, e.BaseOff, c.h.BaseSize)
-	case e.Kind == Ref && len(e.Extents) != 0:
-		return malformed("REF has %d extents, want none", len(e.Extents))
+	case e.Kind != Pages && len(e.Extents) != 0:
+		return malformed("%v has %d extents, want none", e.Kind, len(e.Extents))
+	case e.Kind == Rows:
+		return c.rows(e)
 	case e.Kind == Pages && len(e.Extents) == 0:
 		return malformed("PAGES has no extents, want at least one")
 	case e.Kind == Pages && e.BaseOff%PageSize != 0:

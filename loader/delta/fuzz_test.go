@@ -44,19 +44,23 @@ func FuzzSafetensors(f *testing.F) {
 // readers below fail the test when they are asked for more.
 func FuzzDelta(f *testing.F) {
 	h, entries, payload := valid()
-	f.Add(encodeTable(entries), payload, h.BaseSize, h.TargetSize, uint32(4), uint32(2))
+	f.Add(encodeTable(entries), payload, h.BaseSize, h.TargetSize, uint32(4), uint32(2), uint32(0))
 	table := encodeTable([]Entry{{Kind: Ref, Len: 100, BaseOff: 5}, {Kind: Whole, Name: "w", TargetOff: 100, Len: 7}})
-	f.Add(table, []byte("payload"), int64(1000), int64(107), uint32(2), uint32(0))
+	f.Add(table, []byte("payload"), int64(1000), int64(107), uint32(2), uint32(0), uint32(0))
 	table = encodeTable([]Entry{{Kind: Pages, Len: 9000, BaseOff: page, Extents: []Extent{{page, 4904, 0}}}})
-	f.Add(table, make([]byte, 4904), int64(4*page), int64(9000), uint32(1), uint32(1))
-	f.Add([]byte{}, []byte{}, int64(0), int64(0), uint32(0), uint32(0))
+	f.Add(table, make([]byte, 4904), int64(4*page), int64(9000), uint32(1), uint32(1), uint32(0))
+	f.Add([]byte{}, []byte{}, int64(0), int64(0), uint32(0), uint32(0), uint32(0))
 	table = encodeTable([]Entry{
 		{Kind: Pages, Name: "a", Len: 3 * page, BaseOff: page, Extents: []Extent{{0, page, 0}, {2 * page, page, page}}},
 		{Kind: Ref, Name: "a", TargetOff: 3 * page, Len: 8, BaseOff: 4 * page},
 	})
-	f.Add(table, make([]byte, 2*page), int64(5*page), int64(3*page+8), uint32(2), uint32(2))
-	f.Fuzz(func(t *testing.T, table, payload []byte, baseSize, targetSize int64, entries, extents uint32) {
-		file := forgeTable(Header{BaseSize: baseSize, TargetSize: targetSize, Entries: int(entries), Extents: int(extents)}, table, payload)
+	f.Add(table, make([]byte, 2*page), int64(5*page), int64(3*page+8), uint32(2), uint32(2), uint32(0))
+	hr, withRows, payload := validRows()
+	f.Add(encodeTable(withRows), payload, hr.BaseSize, hr.TargetSize, uint32(3), uint32(1), uint32(4))
+	table = encodeTable([]Entry{{Kind: Rows, Len: 12, BaseOff: 3, RowSize: 3, Rows: []uint32{0, 1, 3}}})
+	f.Add(table, []byte("abcdefghi"), int64(20), int64(12), uint32(1), uint32(0), uint32(3))
+	f.Fuzz(func(t *testing.T, table, payload []byte, baseSize, targetSize int64, entries, extents, rows uint32) {
+		file := forgeTable(Header{BaseSize: baseSize, TargetSize: targetSize, Entries: int(entries), Extents: int(extents), Rows: int(rows)}, table, payload)
 		d, err := Parse(strict{t, file}, int64(len(file)))
 		if err != nil {
 			return
@@ -83,6 +87,9 @@ func FuzzDelta(f *testing.F) {
 		if err != nil || !bytes.Equal(l, mustLeaves(t, whole)) {
 			t.Fatalf("leaves: %v, or they are not the target's", err)
 		}
+		if got := byRuns(t, d, base); !bytes.Equal(got, whole) {
+			t.Fatal("the runs do not make the target")
+		}
 	})
 }
 
@@ -105,6 +112,7 @@ func (s strict) ReadAt(p []byte, off int64) (int, error) {
 func FuzzParse(f *testing.F) {
 	h, entries, payload := valid()
 	f.Add(forge(h, entries, payload))
+	f.Add(forge(validRows()))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := Parse(strict{t, b}, int64(len(b)))
 		if err == nil && d.Header.Size() != int64(len(b)) {
@@ -116,6 +124,7 @@ func FuzzParse(f *testing.F) {
 func FuzzManifest(f *testing.F) {
 	published := schema(f)
 	f.Add([]byte(fullManifest))
+	f.Add([]byte(strings.Replace(fullManifest, `"canary"`, studied, 1)))
 	f.Add([]byte(`{"model":"m","version":1,"schema_version":1,"target_root":"` + rootText + `","files":[{"path":"m","role":"full","size":0,"blake3":"` + rootText + `"}]}`))
 	f.Add([]byte(`{"files":[{"path":"../../etc/passwd"}],"canary":{"weight":1e309},"base":null}`))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -21,6 +21,7 @@ func Section(r io.ReaderAt, size int64) Sized { return io.NewSectionReader(r, 0,
 // Options say how work that reads whole models is done.
 type Options struct {
 	Workers  int           // goroutines that hash or compare; less than 1 means 1
+	Enter    func()        // called first by each of those that is not the caller's own: it may choose a thread; nil: nothing is to be done
 	Progress func(n int64) // n more bytes are done; called from any worker; nil for nobody
 }
 
@@ -53,7 +54,12 @@ func each[S any](ctx context.Context, o Options, n int64, start func() S, f func
 	}
 	var wg sync.WaitGroup
 	for range min(int64(max(o.Workers, 1)), n) - 1 {
-		wg.Go(work)
+		wg.Go(func() {
+			if o.Enter != nil {
+				o.Enter()
+			}
+			work()
+		})
 	}
 	work()
 	wg.Wait()

@@ -19,15 +19,17 @@ type Manifest struct {
 	Version       uint64     `json:"version"`
 	SchemaVersion int        `json:"schema_version"`
 	RequiredEnv   []string   `json:"required_env,omitempty"` // variables that must be set where it runs
-	Base          *Base      `json:"base,omitempty"`         // nil: there is no delta
+	Base          *Base      `json:"base,omitempty"`         // nil: there is neither delta nor patch
 	TargetRoot    Root       `json:"target_root"`            // of the version's whole bytes
 	Files         []File     `json:"files"`
 	Eval          *Eval      `json:"eval,omitempty"`
 	Canary        *Canary    `json:"canary,omitempty"` // ParseManifest fills in defaults; nil: the loader's
+	Shadow        *Shadow    `json:"shadow,omitempty"` // ParseManifest fills in defaults; nil: none
+	Warmup        []Warmup   `json:"warmup,omitempty"`
 	Signature     *Signature `json:"signature,omitempty"`
 }
 
-// Base is the version that a delta was made from.
+// Base is the version that a delta or a patch was made from.
 type Base struct {
 	Version uint64 `json:"version"`
 	Root    Root   `json:"root"`
@@ -38,9 +40,15 @@ type Role string
 
 // The roles. A drop has at most one file of each.
 const (
-	RoleDelta Role = "delta" // a .qd file, for who has the base
-	RoleFull  Role = "full"  // the version itself
+	RoleDelta     Role = "delta"      // a .qd file, for who has the base
+	RoleFull      Role = "full"       // the version itself
+	RoleBSDiff4   Role = "bsdiff4"    // a BSDIFF40 patch against the base's file, as bsdiff 4 and Python's bsdiff4 write it
+	RoleZstdPatch Role = "zstd-patch" // a patch against the base's file by zstd --patch-from
 )
+
+// IsPatch reports whether the role is a patch: a form for transport, that a
+// version has to be made from before any of it can be mapped.
+func (r Role) IsPatch() bool { return r == RoleBSDiff4 || r == RoleZstdPatch }
 
 // File is one file of a drop.
 type File struct {
@@ -57,19 +65,26 @@ type Eval struct {
 	Kind    string            `json:"kind"`
 	Metric  string            `json:"metric"`
 	Input   map[string]Input  `json:"input"`
-	Weights map[string]string `json:"weights"` // weight → tensor
+	Order   []string          `json:"order,omitempty"` // of the inputs, for kinds that leave it open
+	Weights map[string]string `json:"weights"`         // weight → tensor
+	Schema  map[string]Rule   `json:"schema,omitempty"`
+	Limits  *Limits           `json:"limits,omitempty"` // of EvalWasm; ParseManifest fills in defaults
 }
 
 // The kinds of Eval.
 const (
 	EvalRatio              = "ratio"
 	EvalWeightedDifference = "weighted_difference"
+	EvalLinear             = "linear"
+	EvalTrees              = "trees"
+	EvalWasm               = "wasm"
 )
 
 // Input is where a value of an evaluation comes from: a field of the upstream's
 // reply.
 type Input struct {
 	Metric string `json:"metric"`
+	Field  string `json:"field,omitempty"` // "value" when empty
 }
 
 // Canary says how much traffic tries the version, and when it is promoted.
@@ -121,10 +136,11 @@ const signedDomain = "quadnine.signed.v2\x00"
 //
 // The package comment says what the canonical manifest is. h is the header of
 // the drop's delta, whose base and target must be the manifest's; nil when there
-// is none: the first three roots are then zero.
+// is none: the first three roots are then zero. A patch needs no header: its
+// digest, the base's root and the target's stand in the manifest.
 func (m *Manifest) SignedRoot(h *Header) (Root, error) {
-	if (h == nil) != (m.Base == nil) {
-		return Root{}, fmt.Errorf("a manifest with a base is signed with its delta's header, one without is not: has base %t, header %t", m.Base != nil, h != nil)
+	if _, ok := m.File(RoleDelta); ok != (h != nil) {
+		return Root{}, fmt.Errorf("a manifest with a delta is signed with the delta's header, one without is not: has delta %t, header %t", ok, h != nil)
 	}
 	var base, payload, table Root
 	if h != nil {

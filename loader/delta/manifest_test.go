@@ -121,12 +121,23 @@ func TestManifestRefuses(t *testing.T) {
 		{`"path": "v2.qd"`, `"path": ""`, `files[0].path`, false},
 		{`"path": "v2.qd"`, `"path": "MANIFEST.json"`, `is the manifest itself`, false},
 		{`"path": "v2.qd"`, `"path": "a/model.safetensors"`, `files[1].path: "a/model.safetensors" is there twice`, true},
-		{`"role": "delta"`, `"role": "diff"`, `files[0].role: "diff": want "delta" or "full"`, false},
+		{`"role": "delta"`, `"role": "diff"`, `files[0].role: "diff": want "delta", "full", "bsdiff4" or "zstd-patch"`, false},
 		{`"role": "full"`, `"role": "delta"`, `files[1].role: "delta" is there twice`, true},
 		{`"size": 12, `, ``, "files[0].size: is missing", false},
 		{`"size": 12`, `"size": 12, "mode": 1`, "files[0].mode: unknown field; known here: path, role, size, blake3, sha256", false},
 		{`"sha256": "e`, `"sha256": "E`, "files[1].sha256", false},
-		{`"kind": "ratio"`, `"kind": "linear"`, `eval.kind: "linear": want "ratio" or "weighted_difference"`, false},
+		{`"kind": "ratio"`, `"kind": "cubic"`, `eval.kind: "cubic": want one of ratio, weighted_difference, linear, trees, wasm`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "limits": {}`, `eval.limits: is for kind "wasm" only`, false},
+		{`"kind": "ratio"`, `"kind": "wasm", "limits": {"memory_pages": 0}`, `eval.limits.memory_pages: is 0: want 1 to 1024`, false},
+		{`"kind": "ratio"`, `"kind": "wasm", "limits": {"timeout_ms": 1001}`, `eval.limits.timeout_ms: is 1001: want 1 to 1000`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "order": "uv"`, `eval.order: got text "uv", want a list`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "schema": {"x": {"type": "number"}}`, `eval.schema.x: there is no such input`, true},
+		{`"kind": "ratio"`, `"kind": "ratio", "schema": {"uv": {"type": "text"}}`, `eval.schema.uv.type: "text": want one of`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "schema": {"uv": {}}`, `eval.schema.uv.type: is missing`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "schema": {"uv": {"type": "number", "required": 1}}`, `eval.schema.uv.required: got 1, want true or false`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "schema": {"uv": {"type": "number", "max": "1"}}`, `eval.schema.uv.max: got text "1", want a number`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "schema": {"uv": {"type": "category", "categories": ["a", "a"]}}`, `eval.schema.uv.categories: "a": want texts of at most 256 bytes, each once`, false},
+		{`"pv": {"metric": "pv"}`, `"pv": {"metric": "pv", "field": "a b"}`, `eval.input.pv.field: "a b"`, false},
 		{`"pv": {"metric": "pv"}`, `"p v": {"metric": ""}`, `eval.input["p v"].metric: ""`, false},
 		{`"pv": {"metric": "pv"}`, `"pv": "pv"`, `eval.input.pv: got text "pv", want an object`, false},
 		{`{"uv": {"metric": "uv"}, "pv": {"metric": "pv"}}`, `{}`, "eval.input: has 0 members", false},
@@ -196,5 +207,48 @@ func TestSmallestManifest(t *testing.T) {
 	var keys map[string]any
 	if err := json.Unmarshal(b, &keys); err != nil || len(keys) != 5 {
 		t.Errorf("%v: %s", err, b)
+	}
+}
+
+// What a manifest leaves out of its eval is filled in, and the same is signed the
+// same.
+func TestEvalDefaults(t *testing.T) {
+	const head = `{"metric": "score", "input": {"uv": {"metric": "uv", "field": "value"}}, "weights": {"module": "m"}, `
+	e, err := ParseEval("eval.json", []byte(head+`"kind": "wasm", "order": ["uv"], "schema": {"uv": {"type": "number", "min": -0.0}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Eval{
+		Kind: EvalWasm, Metric: "score", Input: map[string]Input{"uv": {Metric: "uv"}}, Order: []string{"uv"}, Weights: map[string]string{"module": "m"},
+		Schema: map[string]Rule{"uv": {Type: RuleNumber, Required: true, Min: new(0.0)}}, Limits: new(DefaultLimits),
+	}
+	if !reflect.DeepEqual(e, want) {
+		t.Errorf("got %+v\nwant %+v", e, want)
+	}
+	if text, err := json.Marshal(e); err != nil || strings.Contains(string(text), "-0") {
+		t.Errorf("%s, %v: a zero has no sign", text, err)
+	}
+	if _, err := ParseEval("eval.json", []byte(head+`"kind": "ratio", "limits": {}}`)); err == nil {
+		t.Error("limits for a ratio were taken")
+	}
+}
+
+func TestWriteSafetensors(t *testing.T) {
+	tensors := []TensorBytes{{"b", "U8", []int64{PageSize}, make([]byte, PageSize)}, {"a", "F64", nil, make([]byte, 8)}, {"c", "U32", []int64{0}, nil}}
+	var b bytes.Buffer
+	if err := WriteSafetensors(&b, tensors); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ParseSafetensors(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, ok := s.Tensor("a"); !ok || a.Off != s.DataOff+PageSize || s.DataOff%PageSize != 0 || len(s.Tensors) != 3 {
+		t.Errorf("%+v", s)
+	}
+	for _, bad := range [][]TensorBytes{{tensors[0], tensors[0]}, {{"a", "F64", nil, make([]byte, 7)}}, {{"a", "F63", nil, nil}}, {{"", "U8", []int64{1}, []byte{1}}}} {
+		if err := WriteSafetensors(&b, bad); err == nil {
+			t.Errorf("%s %s was written", bad[0].Name, bad[0].DType)
+		}
 	}
 }

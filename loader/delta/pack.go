@@ -53,6 +53,46 @@ func (p *Pack) Delta(ctx context.Context, root *os.Root, baseVersion uint64, bas
 	return m, &plan.Report, nil
 }
 
+// PatchFile is a finished patch from the base's file to the target's, for
+// Pack.Patches.
+type PatchFile struct {
+	Role  Role // RoleBSDiff4 or RoleZstdPatch
+	Bytes Sized
+}
+
+// Patches writes a drop that holds patches from version baseVersion, whose bytes
+// are base, to target; with, when they are set, the delta as well, and target
+// itself. That a patch makes target is for the caller to know.
+func (p *Pack) Patches(ctx context.Context, root *os.Root, baseVersion uint64, base, target Sized, patches []PatchFile, delta, full bool) (*Manifest, *Report, error) {
+	w, err := p.begin(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	var report *Report
+	if delta {
+		var plan *Plan
+		if plan, err = Diff(ctx, base, target, p.Options); err == nil {
+			report = &plan.Report
+			err = w.delta(ctx, plan, baseVersion)
+		}
+	} else {
+		err = w.roots(ctx, baseVersion, base, target)
+	}
+	for _, f := range patches {
+		if err == nil {
+			err = w.patch(ctx, f)
+		}
+	}
+	if err == nil && full {
+		err = w.full(ctx, target)
+	}
+	m, err := w.end(ctx, err)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, report, nil
+}
+
 // packer is one drop being written.
 type packer struct {
 	root   *os.Root
@@ -60,6 +100,7 @@ type packer struct {
 	key    *PrivateKey
 	o      Options
 	header *Header  // of the delta
+	known  bool     // the target's root is in the manifest already
 	made   []string // to be removed when it fails
 }
 
@@ -74,13 +115,33 @@ func (p *Pack) begin(root *os.Root) (*packer, error) {
 
 func (w *packer) delta(ctx context.Context, plan *Plan, baseVersion uint64) error {
 	w.m.Base = &Base{Version: baseVersion, Root: plan.header.BaseRoot}
-	w.m.TargetRoot = plan.header.TargetRoot
+	w.m.TargetRoot, w.known = plan.header.TargetRoot, true
 	name := "v" + strconv.FormatUint(w.m.Version, 10) + ".qd"
 	return w.file(name, RoleDelta, func(f io.Writer) error {
 		h, err := plan.Write(ctx, f, w.o)
 		w.header = &h
 		return err
 	})
+}
+
+// roots hashes base and target, for patches without a delta.
+func (w *packer) roots(ctx context.Context, baseVersion uint64, base, target Sized) error {
+	old, err := LeavesOf(ctx, base, w.o)
+	if err != nil {
+		return fmt.Errorf("base: %w", err)
+	}
+	l, err := LeavesOf(ctx, target, w.o)
+	if err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	w.m.Base = &Base{Version: baseVersion, Root: rootOf(base.Size(), old)}
+	w.m.TargetRoot, w.known = rootOf(target.Size(), l), true
+	return nil
+}
+
+func (w *packer) patch(ctx context.Context, p PatchFile) error {
+	name := "v" + strconv.FormatUint(w.m.Version, 10) + map[Role]string{RoleBSDiff4: ".bsdiff4", RoleZstdPatch: ".zst"}[p.Role]
+	return w.file(name, p.Role, func(f io.Writer) error { return copyTo(ctx, f, p.Bytes, Options{}) })
 }
 
 func (w *packer) full(ctx context.Context, target Sized) error {
@@ -91,7 +152,7 @@ func (w *packer) full(ctx context.Context, target Sized) error {
 		return err
 	}
 	root := w.m.Files[len(w.m.Files)-1].BLAKE3
-	if w.header != nil && root != w.m.TargetRoot {
+	if w.known && root != w.m.TargetRoot {
 		return errors.New("the target changed while it was packed; pack a copy that nobody writes to")
 	}
 	w.m.TargetRoot = root

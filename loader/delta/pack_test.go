@@ -102,6 +102,48 @@ func TestPackFull(t *testing.T) {
 	}
 }
 
+// A patch is signed by its digest and both roots: another patch, or another role,
+// is refused.
+func TestPackPatches(t *testing.T) {
+	v1, v2 := twoVersions()
+	key := newKey(t)
+	for _, more := range []bool{false, true} {
+		dir := t.TempDir()
+		p := Pack{Manifest: Manifest{Model: "score", Version: 2, SchemaVersion: 1}, Key: key}
+		patches := []PatchFile{{RoleBSDiff4, bytes.NewReader([]byte("one"))}, {RoleZstdPatch, bytes.NewReader([]byte("another"))}}
+		m, report, err := p.Patches(t.Context(), openRoot(t, dir), 1, bytes.NewReader(v1), bytes.NewReader(v2), patches, more, more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := m.File(RoleDelta); ok != more || (report != nil) != more || m.Base.Root != plainRoot(v1) || m.TargetRoot != plainRoot(v2) {
+			t.Errorf("%+v, %+v", m, report)
+		}
+		if err := verifyDrop(t, dir, key.Public()); err != nil {
+			t.Errorf("with delta and full file %t: %v", more, err)
+		}
+		write := func(name string, b []byte) {
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := os.ReadFile(filepath.Join(dir, ManifestName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range [][2]string{{`"role": "bsdiff4"`, `"role": "zstd-patch"`}, {`"v2.bsdiff4"`, `"v2.zst"`}, {`"size": 3`, `"size": 4`}} {
+			write(ManifestName, bytes.Replace(text, []byte(change[0]), []byte(change[1]), 1))
+			if verifyDrop(t, dir, key.Public()) == nil {
+				t.Errorf("%s in place of %s is taken", change[1], change[0])
+			}
+		}
+		write(ManifestName, text)
+		write("v2.bsdiff4", []byte("two"))
+		if err := verifyDrop(t, dir, key.Public()); err == nil || !strings.Contains(err.Error(), "v2.bsdiff4") {
+			t.Errorf("another patch: %v", err)
+		}
+	}
+}
+
 // A drop that fails leaves nothing behind: no watcher may take half of it.
 func TestFailedPackLeavesNothing(t *testing.T) {
 	v1, v2 := twoVersions()
@@ -262,8 +304,8 @@ func TestKeyFiles(t *testing.T) {
 // What the signature is over, so that a change of the definition is noticed.
 func TestSignedRootIsAsDefined(t *testing.T) {
 	m := Manifest{
-		Model: "m", Version: 0x0102, SchemaVersion: 1, TargetRoot: Root{4}, Base: &Base{1, Root{1}}, Files: []File{}, Signature: &Signature{KeyID: "k"},
-		Eval:   &Eval{Kind: EvalRatio, Metric: "é<\u2028", Input: map[string]Input{"\U0001f600": {"x\x01\n"}, "\uffee": {"\"\\/\x7f"}}, Weights: map[string]string{}},
+		Model: "m", Version: 0x0102, SchemaVersion: 1, TargetRoot: Root{4}, Base: &Base{1, Root{1}}, Files: []File{{Path: "p", Role: RoleDelta, BLAKE3: Root{5}}}, Signature: &Signature{KeyID: "k"},
+		Eval:   &Eval{Kind: EvalRatio, Metric: "é<\u2028", Input: map[string]Input{"\U0001f600": {Metric: "x\x01\n"}, "\uffee": {Metric: "\"\\/\x7f"}}, Weights: map[string]string{}},
 		Canary: &Canary{Weight: math.Copysign(0, -1), PromoteAfter: 90 * time.Second, MinRequests: 1e15},
 	}
 	h := Header{BaseRoot: Root{1}, PayloadRoot: Root{2}, TableRoot: Root{3}, TargetRoot: Root{4}}
@@ -279,12 +321,20 @@ func TestSignedRootIsAsDefined(t *testing.T) {
 	root := func(first string) string { return `"b3:` + first + strings.Repeat("0", 62) + `"` }
 	text = append(text, `{"base":{"root":`+root("01")+`,"version":1},"canary":{"min_requests":1000000000000000,"promote_after":"1m30s","weight":0},`+
 		`"eval":{"input":{"`+"\U0001f600"+`":{"metric":"x\u0001\n"},"`+"\uffee"+`":{"metric":"\"\\/`+"\x7f"+`"}},"kind":"ratio","metric":"é<`+"\u2028"+`","weights":{}},`+
-		`"files":[],"model":"m","schema_version":1,"target_root":`+root("04")+`,"version":258}`...)
+		`"files":[{"blake3":`+root("05")+`,"path":"p","role":"delta","size":0}],"model":"m","schema_version":1,"target_root":`+root("04")+`,"version":258}`...)
 	if want := leaf(text); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if _, err := m.SignedRoot(nil); err == nil {
 		t.Error("signed without the delta's header")
+	}
+	patch := m
+	patch.Files = []File{{Path: "p", Role: RoleBSDiff4, BLAKE3: Root{5}}}
+	if _, err := patch.SignedRoot(&h); err == nil {
+		t.Error("signed with the header of a delta that is not there")
+	}
+	if other, err := patch.SignedRoot(nil); err != nil || other == got {
+		t.Errorf("a patch is signed as %v, %v", other, err)
 	}
 	h.TargetRoot = Root{9}
 	if _, err := m.SignedRoot(&h); err == nil {

@@ -52,6 +52,10 @@ func (w *walk) manifest(m *Manifest, v any) {
 		}},
 		{"eval", false, func(p string, v any) { m.Eval = w.eval(p, v) }},
 		{"canary", false, func(p string, v any) { m.Canary = w.canary(p, v) }},
+		{"shadow", false, func(p string, v any) { m.Shadow = w.shadow(p, v) }},
+		{"warmup", false, func(p string, v any) {
+			w.list(p, v, func(p string, v any) { m.Warmup = append(m.Warmup, w.warmup(p, v)) })
+		}},
 		{"signature", false, func(p string, v any) { m.Signature = w.signature(p, v) }},
 	})
 }
@@ -73,14 +77,23 @@ func (w *walk) eval(path string, v any) *Eval {
 		{"kind", true, func(p string, v any) { e.Kind = w.text(p, v) }},
 		{"metric", true, func(p string, v any) { e.Metric = w.text(p, v) }},
 		{"input", true, func(p string, v any) {
-			w.members(p, v, func(name, p string, v any) {
-				w.object(p, v, []field{{"metric", true, func(p string, v any) { e.Input[name] = Input{w.text(p, v)} }}})
-			})
+			w.members(p, v, func(name, p string, v any) { e.Input[name] = w.input(p, v) })
+		}},
+		{"order", false, func(p string, v any) {
+			w.list(p, v, func(p string, v any) { e.Order = append(e.Order, w.text(p, v)) })
 		}},
 		{"weights", true, func(p string, v any) {
 			w.members(p, v, func(name, p string, v any) { e.Weights[name] = w.text(p, v) })
 		}},
+		{"schema", false, func(p string, v any) {
+			e.Schema = map[string]Rule{}
+			w.members(p, v, func(name, p string, v any) { e.Schema[name] = w.rule(p, v) })
+		}},
+		{"limits", false, func(p string, v any) { e.Limits = w.limits(p, v) }},
 	})
+	if e.Kind == EvalWasm && e.Limits == nil {
+		e.Limits = new(DefaultLimits)
+	}
 	return e
 }
 

@@ -13,13 +13,18 @@ import (
 const (
 	magic         = "QDELTA1\x00"
 	formatVersion = 1
+	formatRows    = 2 // a file with ROWS; others stay readable for programs that know none
 	headerSize    = 4096
 	entrySize     = 32
 	extentSize    = 24
+	rowsSize      = 16       // what precedes the row numbers
+	rowSize       = 4        // of a row number
 	maxSize       = 1 << 50  // of any file or offset: sums of a few cannot overflow
 	maxTable      = 64 << 20 // 2.7 million extents; a version that maps well has at most 2,048
 	checksumOff   = 200
 	checksumEnd   = checksumOff + RootSize
+	rowsOff       = checksumEnd
+	rowsEnd       = rowsOff + 4
 )
 
 // Header is the first page of a .qd file.
@@ -35,10 +40,19 @@ type Header struct {
 	TableRoot     Root  `json:"table_root"`
 	Entries       int   `json:"entries"`
 	Extents       int   `json:"extents"` // of all entries
+	Rows          int   `json:"rows"`    // of all entries
 }
 
 // Size returns how long the file is.
 func (h *Header) Size() int64 { return h.PayloadOffset + h.PayloadSize }
+
+// version returns the format version that the file needs.
+func (h *Header) version() uint32 {
+	if h.Rows > 0 {
+		return formatRows
+	}
+	return formatVersion
+}
 
 func alignUp(n int64) int64 { return (n + PageSize - 1) &^ (PageSize - 1) }
 
@@ -46,7 +60,7 @@ func (h *Header) append(b []byte) []byte {
 	le := binary.LittleEndian
 	start := len(b)
 	b = append(b, magic...)
-	b = le.AppendUint32(b, formatVersion)
+	b = le.AppendUint32(b, h.version())
 	b = le.AppendUint32(b, BlockSize)
 	b = le.AppendUint64(b, uint64(h.BaseSize))
 	b = append(b, h.BaseRoot[:]...)
@@ -61,6 +75,7 @@ func (h *Header) append(b []byte) []byte {
 	b = le.AppendUint32(b, uint32(h.Entries))
 	b = le.AppendUint32(b, uint32(h.Extents))
 	b = append(b, make([]byte, start+headerSize-len(b))...)
+	le.PutUint32(b[start+rowsOff:], uint32(h.Rows))
 	sum := blake3.Sum256(b[start:])
 	copy(b[start+checksumOff:], sum[:])
 	return b
@@ -82,8 +97,9 @@ func ParseHeader(r io.ReaderAt, size int64) (*Header, error) {
 	if len(b) < headerSize {
 		return nil, malformed("header ends at byte %d, want %d: the file was cut off or is still being written", len(b), headerSize)
 	}
-	if v := le.Uint32(b[8:]); v != formatVersion {
-		return nil, malformed("byte 8: format version %d, this program reads %d: make the delta with a program of this release", v, formatVersion)
+	version := le.Uint32(b[8:])
+	if version != formatVersion && version != formatRows {
+		return nil, malformed("byte 8: format version %d, this program reads %d and %d: make the delta with a program of this release", version, formatVersion, formatRows)
 	}
 	sum := Root(b[checksumOff:checksumEnd])
 	clear(b[checksumOff:checksumEnd])
@@ -96,8 +112,12 @@ func ParseHeader(r io.ReaderAt, size int64) (*Header, error) {
 	if v := le.Uint64(b[144:]); v != headerSize {
 		return nil, malformed("byte 144: table offset %d, want %d", v, headerSize)
 	}
-	if i := bytes.IndexFunc(b[checksumEnd:], func(r rune) bool { return r != 0 }); i >= 0 {
-		return nil, malformed("byte %d: want zeros to the header's end", checksumEnd+i)
+	rows := le.Uint32(b[rowsOff:])
+	if (version == formatRows) != (rows > 0) {
+		return nil, malformed("byte %d: %d rows in format version %d: %d has none, %d at least one", rowsOff, rows, version, formatVersion, formatRows)
+	}
+	if i := bytes.IndexFunc(b[rowsEnd:], func(r rune) bool { return r != 0 }); i >= 0 {
+		return nil, malformed("byte %d: want zeros to the header's end", rowsEnd+i)
 	}
 	sizes := make(map[int]int64, 5)
 	for _, off := range []int{16, 56, 96, 104, 152} {
@@ -112,14 +132,14 @@ func ParseHeader(r io.ReaderAt, size int64) (*Header, error) {
 		PayloadOffset: sizes[96], PayloadSize: sizes[104], PayloadRoot: Root(b[112:144]),
 		TableSize: sizes[152], TableRoot: Root(b[160:192]),
 	}
-	if err := h.counts(le.Uint32(b[192:]), le.Uint32(b[196:]), size); err != nil {
+	if err := h.counts(le.Uint32(b[192:]), le.Uint32(b[196:]), rows, size); err != nil {
 		return nil, err
 	}
 	return h, nil
 }
 
 // counts checks what the header says about the rest of the file.
-func (h *Header) counts(entries, extents uint32, size int64) error {
+func (h *Header) counts(entries, extents, rows uint32, size int64) error {
 	end := headerSize + h.TableSize
 	switch {
 	case h.TableSize > maxTable:
@@ -132,10 +152,10 @@ func (h *Header) counts(entries, extents uint32, size int64) error {
 		return malformed("payload ends at byte %d, header says %d: the file was cut off or is still being written", size, h.Size())
 	case h.Size() < size:
 		return malformed("byte %d: the payload ends here, the file %d bytes later: trailing data is not allowed", h.Size(), size-h.Size())
-	case uint64(entries)*entrySize+uint64(extents)*extentSize > uint64(h.TableSize):
-		return malformed("byte 192: %d entries and %d extents do not fit into a table of %d bytes", entries, extents, h.TableSize)
+	case uint64(entries)*entrySize+uint64(extents)*extentSize+uint64(rows)*rowSize > uint64(h.TableSize):
+		return malformed("byte 192: %d entries, %d extents and %d rows do not fit into a table of %d bytes", entries, extents, rows, h.TableSize)
 	}
-	h.Entries, h.Extents = int(entries), int(extents)
+	h.Entries, h.Extents, h.Rows = int(entries), int(extents), int(rows)
 	return nil
 }
 
@@ -170,7 +190,7 @@ func Parse(r io.ReaderAt, size int64) (*Delta, error) {
 			return nil, malformed("byte %d: want zeros between table and payload", headerSize+h.TableSize+int64(i))
 		}
 	}
-	entries, err := parseTable(table, h.Entries, h.Extents)
+	entries, err := parseTable(table, h)
 	if err != nil {
 		return nil, err
 	}
@@ -187,9 +207,10 @@ func Encode(ctx context.Context, w io.Writer, h Header, entries []Entry, payload
 	table := encodeTable(entries)
 	h.TableSize, h.TableRoot = int64(len(table)), RootOfBytes(table)
 	h.PayloadOffset, h.PayloadSize = alignUp(headerSize+h.TableSize), payload.Size()
-	h.Entries, h.Extents = len(entries), 0
-	for _, e := range entries {
-		h.Extents += len(e.Extents)
+	h.Entries, h.Extents, h.Rows = len(entries), 0, 0
+	for i := range entries {
+		h.Extents += len(entries[i].Extents)
+		h.Rows += len(entries[i].Rows)
 	}
 	if h.TableSize > maxTable {
 		return h, fmt.Errorf("the table would take %d bytes, at most %d is allowed: ship the version as a full file", h.TableSize, maxTable)

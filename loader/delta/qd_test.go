@@ -11,9 +11,10 @@ import (
 // checksums as they should be.
 func forge(h Header, entries []Entry, payload []byte) []byte {
 	table := encodeTable(entries)
-	h.Entries, h.Extents = len(entries), 0
+	h.Entries, h.Extents, h.Rows = len(entries), 0, 0
 	for _, e := range entries {
 		h.Extents += len(e.Extents)
+		h.Rows += len(e.Rows)
 	}
 	return forgeTable(h, table, payload)
 }
@@ -73,7 +74,7 @@ func TestTableChecks(t *testing.T) {
 		"past the payload":           {func(_ *Header, e []Entry) { e[3].PayloadOff += 10 }, "takes 90 bytes from byte 57364 of the payload"},
 		"payload not used up":        {func(_ *Header, e []Entry) { e[3].Kind, e[3].PayloadOff = Ref, 0 }, "the entries end at byte 57354 of the payload, which has 57444"},
 		"WHOLE not congruent":        {func(_ *Header, e []Entry) { e[2].PayloadOff++ }, "not congruent modulo 4096"},
-		"unknown kind":               {func(_ *Header, e []Entry) { e[0].Kind = 4 }, "kind 4 is unknown"},
+		"unknown kind":               {func(_ *Header, e []Entry) { e[0].Kind = 5 }, "kind 5 is unknown"},
 		"name not UTF-8":             {func(_ *Header, e []Entry) { e[1].Name = "\xff" }, "not UTF-8"},
 		"name too long":              {func(_ *Header, e []Entry) { e[1].Name = strings.Repeat("x", maxName+1) }, "longer than 4096"},
 		"huge offset":                {func(_ *Header, e []Entry) { e[0].BaseOff = maxSize + 1 }, "is more than the"},
@@ -108,9 +109,9 @@ func TestTableShape(t *testing.T) {
 		"cut":             {func(_ *Header, b []byte) []byte { return b[:len(b)-1] }, "entry 3 takes 33 bytes, the table has 32 left"},
 		"too long":        {func(_ *Header, b []byte) []byte { return append(b, 0) }, "entries end here"},
 		"too few entries": {func(h *Header, b []byte) []byte { h.Entries--; return b }, "3 entries end here"},
-		"too many":        {func(h *Header, b []byte) []byte { h.Entries++; return b }, "5 entries and 2 extents do not fit"},
+		"too many":        {func(h *Header, b []byte) []byte { h.Entries++; return b }, "5 entries, 2 extents and 0 rows do not fit"},
 		"extents hidden":  {func(h *Header, b []byte) []byte { h.Extents--; return b }, "entry 1 has 2 extents, 1 are left"},
-		"extents made up": {func(h *Header, b []byte) []byte { h.Extents++; return b }, "4 entries and 3 extents do not fit"},
+		"extents made up": {func(h *Header, b []byte) []byte { h.Extents++; return b }, "4 entries, 3 extents and 0 rows do not fit"},
 		"many entries":    {func(h *Header, b []byte) []byte { h.Entries = 1 << 31; return b }, "do not fit into a table"},
 		"many extents":    {func(h *Header, b []byte) []byte { h.Extents = 1 << 31; return b }, "do not fit into a table"},
 		"count too large": {func(_ *Header, b []byte) []byte { binary.LittleEndian.PutUint32(b[4:], 1<<32-1); return b }, "entry 0 takes"},
@@ -147,7 +148,7 @@ func TestHeaderChecks(t *testing.T) {
 		"cut table":         {func(b []byte) []byte { return b[:headerSize] }, "table ends at byte 4096, header says 4275: the file was cut off"},
 		"cut payload":       {func(b []byte) []byte { return b[:len(b)-1] }, "payload ends at byte 65635, header says 65636"},
 		"trailing":          {func(b []byte) []byte { return append(b, 0) }, "byte 65636: the payload ends here, the file 1 bytes later"},
-		"newer format":      {func(b []byte) []byte { b[8] = 2; return b }, "format version 2, this program reads 1"},
+		"newer format":      {func(b []byte) []byte { b[8] = 3; return b }, "format version 3, this program reads 1 and 2"},
 		"checksum":          {func(b []byte) []byte { b[20] ^= 1; return b }, "byte 200: header has checksum"},
 		"table":             {func(b []byte) []byte { b[headerSize+50] ^= 1; return b }, "table has root"},
 		"padding":           {func(b []byte) []byte { b[2*headerSize-1] = 1; return b }, "want zeros between table and payload"},

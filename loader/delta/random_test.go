@@ -18,15 +18,28 @@ type array struct {
 }
 
 // buildSafetensors writes a file; pad extra spaces end its header.
-func buildSafetensors(arrays []array, pad int) []byte {
+func buildSafetensors(arrays []array, pad int) []byte { return build(arrays, nil, pad, 1) }
+
+// buildShaped writes a file whose data begins at a multiple of align; tensors have
+// two dimensions when they are as wide as widths says.
+func buildShaped(arrays []array, widths map[string]int, align int) []byte {
+	return build(arrays, widths, 0, align)
+}
+
+func build(arrays []array, widths map[string]int, pad, align int) []byte {
 	header := map[string]any{}
 	off := 0
 	for _, a := range arrays {
-		header[a.name] = map[string]any{"dtype": "U8", "shape": []int{len(a.data)}, "data_offsets": []int{off, off + len(a.data)}}
+		shape := []int{len(a.data)}
+		if w := widths[a.name]; w > 0 {
+			shape = []int{len(a.data) / w, w}
+		}
+		header[a.name] = map[string]any{"dtype": "U8", "shape": shape, "data_offsets": []int{off, off + len(a.data)}}
 		off += len(a.data)
 	}
 	h, _ := json.Marshal(header)
 	h = append(h, bytes.Repeat([]byte(" "), pad)...)
+	h = append(h, bytes.Repeat([]byte(" "), (align-(8+len(h))%align)%align)...)
 	b := binary.LittleEndian.AppendUint64(nil, uint64(len(h)))
 	b = append(b, h...)
 	for _, a := range arrays {
@@ -86,7 +99,12 @@ func versions(r *rand.Rand) (base, target []byte) {
 		return base, target
 	}
 	var a, b []array
+	widths := make(map[string]int)
 	for i := range 1 + r.IntN(6) {
+		if r.IntN(3) == 0 {
+			b, a = grown(r, widths, i, b, a)
+			continue
+		}
 		x := array{fmt.Sprintf("l%d.w", i), noise(r.Uint64(), size())}
 		y := array{x.name, x.data}
 		switch r.IntN(8) {
@@ -106,7 +124,21 @@ func versions(r *rand.Rand) (base, target []byte) {
 	if r.IntN(3) == 0 {
 		r.Shuffle(len(b), func(i, j int) { b[i], b[j] = b[j], b[i] })
 	}
-	return buildSafetensors(a, r.IntN(2)*r.IntN(5000)), buildSafetensors(b, r.IntN(2)*r.IntN(5000))
+	align := []int{1, 1, page}[r.IntN(3)]
+	return build(a, widths, r.IntN(2)*r.IntN(5000), align), build(b, widths, r.IntN(2)*r.IntN(5000), align)
+}
+
+// grown adds an array of rows, of which some change, and sometimes some are new.
+func grown(r *rand.Rand, widths map[string]int, i int, target, base []array) (_, _ []array) {
+	name := fmt.Sprintf("e%d.rows", i)
+	width := []int{64, 100, 256, 1024, 3000, 4096, 5000}[r.IntN(7)]
+	widths[name] = width
+	n := 2 + r.IntN(300)
+	x, y := embedding(r, n, width, []int{0, 1, 5, n / 8, n}[r.IntN(5)])
+	if r.IntN(4) == 0 {
+		y = append(y, noise(r.Uint64(), width*(1+r.IntN(20)))...)
+	}
+	return append(target, array{name, y}), append(base, array{name, x})
 }
 
 // For any base and target: diff, write, parse and apply give the target back,
@@ -152,7 +184,7 @@ func TestDiffThenApplyIsTheTarget(t *testing.T) {
 			t.Fatalf("seed %d: leaves from the base differ from the target's own (%v)", seed, err)
 		}
 	}
-	for _, k := range []Kind{Ref, Pages, Whole} {
+	for _, k := range []Kind{Ref, Pages, Whole, Rows} {
 		if kinds[k] < 50 {
 			t.Errorf("only %d entries of kind %v: the test has lost its reach", kinds[k], k)
 		}
@@ -171,11 +203,17 @@ func mustLeaves(tb testing.TB, b []byte) Leaves {
 // Whatever byte of the delta changes, verification fails, or the file does not
 // even parse.
 func TestAnyChangedByteIsNoticed(t *testing.T) {
-	base := buildSafetensors([]array{{"a", noise(1, 9*PageSize)}, {"b", noise(2, 100)}, {"c", noise(3, 3*PageSize)}}, 7)
-	changed := noise(1, 9*PageSize)
+	widths := map[string]int{"d": 64}
+	base := build([]array{{"a", noise(1, 9*PageSize)}, {"b", noise(2, 100)}, {"c", noise(3, 3*PageSize)}, {"d", noise(5, 6*PageSize)}}, widths, 7, 1)
+	changed, rows := noise(1, 9*PageSize), noise(5, 6*PageSize)
 	changed[4*PageSize]++
-	target := buildSafetensors([]array{{"a", changed}, {"b", noise(4, 100)}, {"c", noise(3, 3*PageSize)}}, 7)
-	file, _ := encode(t, base, target, 1)
+	rows[100]++
+	rows[5*PageSize]++
+	target := build([]array{{"a", changed}, {"b", noise(4, 100)}, {"c", noise(3, 3*PageSize)}, {"d", rows}}, widths, 7, 1)
+	file, plan := encode(t, base, target, 1)
+	if plan.Report.Rows != 2 {
+		t.Fatalf("%d rows, want 2", plan.Report.Rows)
+	}
 	check := func(b []byte) error {
 		d, err := Parse(bytes.NewReader(b), int64(len(b)))
 		if err != nil {

@@ -8,8 +8,9 @@ type Report struct {
 	TargetRoot  Root     `json:"target_root"`
 	DeltaSize   int64    `json:"delta_bytes"`   // of the .qd file
 	PayloadSize int64    `json:"payload_bytes"` // of it, with padding
-	Shipped     int64    `json:"shipped_bytes"` // changed bytes, in whole pages
+	Shipped     int64    `json:"shipped_bytes"` // changed bytes, in whole pages and rows
 	Extents     int      `json:"extents"`
+	Rows        int      `json:"rows"`
 	ByTensor    bool     `json:"by_tensor"` // both are safetensors files
 	Same        int      `json:"same"`      // tensors that did not change
 	Changes     []Change `json:"changes"`   // by offset
@@ -19,10 +20,11 @@ type Report struct {
 // Change is one tensor that differs.
 type Change struct {
 	Name    string `json:"name"`          // "" for the safetensors header, or for the file when it is none
-	Kind    Kind   `json:"kind"`          // PAGES when only parts changed
+	Kind    Kind   `json:"kind"`          // PAGES or ROWS when only parts changed
 	Bytes   int64  `json:"bytes"`         // of the tensor
 	Shipped int64  `json:"shipped_bytes"` // of them in the delta
 	Extents int    `json:"extents"`
+	Rows    int    `json:"rows"`
 }
 
 // finish fills the report from the entries.
@@ -41,12 +43,14 @@ func (p *Plan) finish() {
 		}
 		r.Shipped += c.Shipped
 		r.Extents += c.Extents
+		r.Rows += c.Rows
 		r.Changes = append(r.Changes, c)
 	}
 }
 
 // Summarize returns one line for each name in entries, in their order: unchanged
-// ones are REF, those that come from base and payload PAGES.
+// ones are REF, those that come from base and payload PAGES, or ROWS when rows are
+// all that was shipped in parts.
 func Summarize(entries []Entry) []Change {
 	list := []Change{}
 	for i := range entries {
@@ -58,11 +62,14 @@ func Summarize(entries []Entry) []Change {
 		c.Bytes += e.Len
 		c.Shipped += e.Shipped()
 		c.Extents += len(e.Extents)
-		switch c.Shipped {
-		case 0:
+		c.Rows += len(e.Rows)
+		switch {
+		case c.Shipped == 0:
 			c.Kind = Ref
-		case c.Bytes:
+		case c.Shipped == c.Bytes:
 			c.Kind = Whole
+		case c.Rows > 0 && c.Extents == 0:
+			c.Kind = Rows
 		default:
 			c.Kind = Pages
 		}

@@ -18,10 +18,13 @@ func allFields() Manifest {
 	return Manifest{
 		Model: "score", Version: 3, SchemaVersion: 2, RequiredEnv: []string{"REGION", "ZONE"},
 		Eval: &Eval{
-			Kind: EvalRatio, Metric: "score", Input: map[string]Input{"uv": {"uv"}, "pv": {"pv"}},
-			Weights: map[string]string{"scale": "a", "bias": "b"},
+			Kind: EvalWasm, Metric: "score", Input: map[string]Input{"uv": {Metric: "uv", Field: "p95"}, "pv": {Metric: "pv"}},
+			Order: []string{"uv", "pv"}, Weights: map[string]string{"scale": "a", "bias": "b"},
+			Schema: map[string]Rule{"uv": {Type: RuleNumber, Default: new(2.5), Min: new(0.5), Max: new(9.0), Categories: []string{"a", "b"}}},
+			Limits: &Limits{MemoryPages: 7, TimeoutMS: 30},
 		},
 		Canary: &Canary{Weight: 2.5, PromoteAfter: 90 * time.Second, MinRequests: 7},
+		// shadow and warmup say nothing without eval: TestStudiesAreSigned changes them.
 	}
 }
 
@@ -61,8 +64,13 @@ func other(path string, v any) any {
 	if n, ok := v.(json.Number); ok {
 		return json.Number(strings.Replace("1"+n.String(), "12.5", "3.5", 1))
 	}
+	if b, ok := v.(bool); ok {
+		return !b
+	}
 	s, _ := v.(string)
 	switch {
+	case strings.HasSuffix(path, ".type"):
+		return RuleInteger
 	case strings.HasSuffix(path, ".promote_after"):
 		return "91s"
 	case strings.HasSuffix(path, ".kind"):
@@ -108,7 +116,7 @@ func TestEveryFieldIsSigned(t *testing.T) {
 	if err := verifyDrop(t, dir, key.Public()); err != nil {
 		t.Fatalf("other spaces and order: %v", err) // the form is what is signed
 	}
-	elsewhere := []string{"target_root", "base", "base.root", "files", "signature"} // other checks may come first
+	elsewhere := []string{"target_root", "base", "base.root", "files", "signature", "eval.kind", "eval.input.uv"} // other checks may come first
 	tried, bySignature := 0, 0
 	for _, top := range slices.Sorted(maps.Keys(tree)) {
 		edits(top, tree[top], func(x any) { tree[top] = x }, func() { delete(tree, top) }, func(path string) {

@@ -15,7 +15,7 @@ import (
 
 // Bounds of a manifest. The schema has them too.
 const (
-	maxFiles    = 2 // one of each role
+	maxFiles    = 4 // one of each role
 	maxEnv      = 256
 	maxInputs   = 64
 	maxPath     = 255
@@ -72,6 +72,7 @@ func (m *Manifest) problems() []error {
 		}
 		w.within("canary.min_requests", uint64(c.MinRequests), 0, maxNumber)
 	}
+	w.studies(m)
 	if s := m.Signature; s != nil {
 		if !keyName.MatchString(s.KeyID) {
 			w.errf("signature.key_id", "%q: want 1 to 64 visible ASCII characters", s.KeyID)
@@ -106,7 +107,7 @@ func (w *walk) env(names []string) {
 
 func (w *walk) files(m *Manifest) {
 	if n := len(m.Files); n < 1 || n > maxFiles {
-		w.errf("files", "has %d, want a delta, a full file, or both", n)
+		w.errf("files", "has %d, want a delta, a patch, a full file, or one of each", n)
 		return
 	}
 	for i, f := range m.Files {
@@ -122,16 +123,16 @@ func (w *walk) files(m *Manifest) {
 			w.errf(at+".sha256", "%q: want 64 lower-case hex digits", f.SHA256)
 		}
 		switch f.Role {
-		case RoleDelta:
+		case RoleDelta, RoleBSDiff4, RoleZstdPatch:
 			if m.Base == nil {
-				w.errf("base", "is missing, but %s is a delta", at)
+				w.errf("base", "is missing, but %s is a %s", at, f.Role)
 			}
 		case RoleFull:
 			if f.BLAKE3 != m.TargetRoot {
 				w.errf(at+".blake3", "is %s, target_root %s: the full file is the target", f.BLAKE3.Short(), m.TargetRoot.Short())
 			}
 		default:
-			w.errf(at+".role", "%q: want %q or %q", f.Role, RoleDelta, RoleFull)
+			w.errf(at+".role", "%q: want %q, %q, %q or %q", f.Role, RoleDelta, RoleFull, RoleBSDiff4, RoleZstdPatch)
 		}
 		for _, g := range m.Files[:i] {
 			if g.Path == f.Path {
@@ -142,8 +143,8 @@ func (w *walk) files(m *Manifest) {
 			}
 		}
 	}
-	if _, ok := m.File(RoleDelta); !ok && m.Base != nil {
-		w.errf("base", "is given, but no file is a delta")
+	if m.Base != nil && !slices.ContainsFunc(m.Files, func(f File) bool { return f.Role != RoleFull }) {
+		w.errf("base", "is given, but no file is a delta or a patch")
 	}
 }
 
@@ -164,8 +165,8 @@ func checkPath(p string) error {
 }
 
 func (w *walk) evaluation(e *Eval) {
-	if e.Kind != EvalRatio && e.Kind != EvalWeightedDifference {
-		w.errf("eval.kind", "%q: want %q or %q", e.Kind, EvalRatio, EvalWeightedDifference)
+	if !slices.Contains(evalKinds, e.Kind) {
+		w.errf("eval.kind", "%q: want one of %s", e.Kind, strings.Join(evalKinds, ", "))
 	}
 	if !metricName.MatchString(e.Metric) {
 		w.errf("eval.metric", "%q: want 1 to 256 visible ASCII characters", e.Metric)
@@ -174,8 +175,12 @@ func (w *walk) evaluation(e *Eval) {
 		w.errf("eval.input", "has %d members, want 1 to %d", n, maxInputs)
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Input)) {
-		if !metricName.MatchString(e.Input[name].Metric) {
-			w.errf(join("eval.input", name)+".metric", "%q: want 1 to 256 visible ASCII characters", e.Input[name].Metric)
+		in := e.Input[name]
+		if !metricName.MatchString(in.Metric) {
+			w.errf(join("eval.input", name)+".metric", "%q: want 1 to 256 visible ASCII characters", in.Metric)
+		}
+		if in.Field != "" && !metricName.MatchString(in.Field) {
+			w.errf(join("eval.input", name)+".field", "%q: want 1 to 256 visible ASCII characters", in.Field)
 		}
 	}
 	if n := len(e.Weights); n > maxInputs {
@@ -186,4 +191,5 @@ func (w *walk) evaluation(e *Eval) {
 			w.errf(join("eval.weights", name), "names a tensor of %d bytes, want 1 to %d", len(t), maxName)
 		}
 	}
+	w.rules(e)
 }

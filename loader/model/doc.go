@@ -10,12 +10,14 @@
 // machine.
 //
 // Build reads each weight once and keeps its value: an Evaluator holds no slice
-// of the mapping, cannot fault, and still tells what was verified if the file
-// is changed or cut afterwards. Build itself reads mapped pages: call it where a
-// fault is recovered, and never on a shard.
+// of the mapping and still tells what was verified if the file is changed or cut
+// afterwards. Only the nodes of KindTrees are looked at again for each Eval, by
+// EvalSpec.Again, whose error is then Eval's. Build itself reads mapped pages: call
+// it where a fault is recovered, and never on a shard.
 //
 // # Concurrency
 //
 // Models and Evaluators are immutable and safe for concurrent use. Eval takes no
-// lock and allocates nothing (TestEvalAllocs).
+// lock and allocates nothing (TestEvalAllocs), but for KindWasm, whose calls take
+// an instance from a shared list and may last as long as their limit.
 package model

@@ -21,8 +21,8 @@ type Evaluator interface {
 	// Inputs returns what Eval wants, in its order. Do not change it.
 	Inputs() []Input
 	// Eval returns the number for values, one for each of Inputs. The error is
-	// ErrNotFinite or ErrInput, with the version named. It allocates only for
-	// ErrInput.
+	// ErrNotFinite or ErrInput, with the version named; KindTrees and KindWasm have
+	// others: their evaluation itself failed.
 	Eval(values []float64) (float64, error)
 	// Version says which version computes.
 	Version() string
@@ -70,3 +70,24 @@ func (a *adapted[T]) Eval(values []float64) (float64, error) {
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// EvalRows computes out[i] from row i of rows, which has one value for each of
+// ev's inputs: in one call where the kind has one for many rows.
+func EvalRows(ev Evaluator, rows, out []float64) error {
+	if many, ok := ev.(interface {
+		EvalRows(rows, out []float64) error
+	}); ok {
+		return many.EvalRows(rows, out)
+	}
+	n := len(ev.Inputs())
+	if len(rows) != n*len(out) {
+		return fmt.Errorf("model: %s: %d values for %d rows of %d inputs: %w", ev.Version(), len(rows), len(out), n, ErrInput)
+	}
+	for i := range out {
+		var err error
+		if out[i], err = ev.Eval(rows[i*n : (i+1)*n]); err != nil {
+			return fmt.Errorf("row %d: %w", i, err)
+		}
+	}
+	return nil
+}

@@ -75,10 +75,13 @@ func TestNumpy(t *testing.T) {
 			}
 		}
 	}
-	for kind := range kinds {
+	for kind := range cases {
 		if cases[kind] < 300 {
 			t.Errorf("%d cases of %s", cases[kind], kind)
 		}
+	}
+	if len(cases) != 2 {
+		t.Errorf("%d kinds", len(cases))
 	}
 	if infinite < 100 {
 		t.Errorf("%d results that are not finite", infinite)

@@ -51,7 +51,7 @@ func TestBuildFromManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if in := ev.Inputs(); !reflect.DeepEqual(in, []Input{{"uv", "visitors"}, {"pv", "views"}}) || ev.Version() != "score@2" {
+		if in := ev.Inputs(); !reflect.DeepEqual(in, []Input{{Name: "uv", Metric: "visitors", Field: "value"}, {Name: "pv", Metric: "views", Field: "value"}}) || ev.Version() != "score@2" {
 			t.Errorf("%v of %s", in, ev.Version())
 		}
 		if got, err := ev.Eval([]float64{2, 8}); got != want || err != nil {
@@ -87,12 +87,16 @@ func TestBuildNamesTheField(t *testing.T) {
 		change  func(*EvalSpec)
 		tensors func(string) (string, []byte, bool)
 	}{
-		`eval.kind is "linear": want ratio or weighted_difference`: {change: func(s *EvalSpec) { s.Kind = "linear" }},
+		`eval.kind is "cubic": want linear, ratio, trees, wasm, weighted_difference`:                {change: func(s *EvalSpec) { s.Kind = "cubic" }},
+		`eval.order is not for "ratio"`:                                                             {change: func(s *EvalSpec) { s.Order = []string{"uv", "pv"} }},
+		`eval.limits is not for "ratio"`:                                                            {change: func(s *EvalSpec) { s.Limits.MemoryPages = 1 }},
+		`eval.schema.x: there is no such input`:                                                     {change: func(s *EvalSpec) { s.Schema = map[string]Rule{"x": {Type: TypeNumber}} }},
+		`eval.schema.uv.default is missing: "ratio" cannot do without a number`:                     {change: func(s *EvalSpec) { s.Schema = map[string]Rule{"uv": {Type: TypeNumber}} }},
 		`eval.metric is empty`:                                                                      {change: func(s *EvalSpec) { s.Metric = "" }},
 		`eval.input.pv is missing: "ratio" needs uv, pv`:                                            {change: func(s *EvalSpec) { delete(s.Input, "pv") }},
-		`eval.input.uvd is not known: "ratio" takes uv, pv`:                                         {change: func(s *EvalSpec) { s.Input["uvd"] = InputSpec{"x"} }},
+		`eval.input.uvd is not known: "ratio" takes uv, pv`:                                         {change: func(s *EvalSpec) { s.Input["uvd"] = InputSpec{Metric: "x"} }},
 		`eval.input.uv.metric is empty`:                                                             {change: func(s *EvalSpec) { s.Input["uv"] = InputSpec{} }},
-		`eval.input.uv.metric is "score", the metric that is computed`:                              {change: func(s *EvalSpec) { s.Input["uv"] = InputSpec{"score"} }},
+		`eval.input.uv.metric is "score", the metric that is computed`:                              {change: func(s *EvalSpec) { s.Input["uv"] = InputSpec{Metric: "score"} }},
 		`eval.weights.bias is missing: "ratio" needs scale, bias`:                                   {change: func(s *EvalSpec) { delete(s.Weights, "bias") }},
 		`eval.weights.w_uvd is not known: "ratio" takes scale, bias`:                                {change: func(s *EvalSpec) { s.Weights["w_uvd"] = "x" }},
 		`eval.weights.bias is empty: name a tensor`:                                                 {change: func(s *EvalSpec) { s.Weights["bias"] = "" }},
@@ -113,8 +117,14 @@ func TestBuildNamesTheField(t *testing.T) {
 			t.Errorf("got %v\nwant %s", err, want)
 		}
 	}
-	for kind := range kinds {
+	for kind, k := range kinds {
 		s := spec(kind)
+		if k.inputs == nil {
+			s.Input["a"] = InputSpec{Metric: "a"}
+		}
+		if k.ordered {
+			s.Order = []string{"a"}
+		}
 		if err := s.Validate(); err != nil {
 			t.Error(err)
 		}
@@ -149,7 +159,7 @@ func (mean) Compute(v [3]float64) float64 { return (v[0] + v[1] + v[2]) / 3 }
 func (mean) Version() string              { return "mean@1" }
 
 func TestAdapt(t *testing.T) {
-	ev := Adapt(mean{}, []Input{{"a", "pv"}, {"b", "uv"}, {"c", "ratio"}}, func(v []float64) [3]float64 { return [3]float64(v) })
+	ev := Adapt(mean{}, []Input{{Name: "a", Metric: "pv"}, {Name: "b", Metric: "uv"}, {Name: "c", Metric: "ratio"}}, func(v []float64) [3]float64 { return [3]float64(v) })
 	if got, err := ev.Eval([]float64{1, 2, 6}); got != 3 || err != nil || ev.Version() != "mean@1" {
 		t.Errorf("%v, %v of %s", got, err, ev.Version())
 	}
@@ -161,6 +171,8 @@ func TestEvalAllocs(t *testing.T) {
 		"ratio":               build(t, KindRatio, ratioWeights),
 		"weighted_difference": build(t, KindWeightedDifference, map[string]float64{"w_uvd": 2, "w_pvd": 3, "bias": 1}),
 		"NaN":                 bad,
+		"linear":              linear(t, 2),
+		"trees":               forestOf(t, nil),
 	} {
 		values := []float64{3, 4}
 		if n := testing.AllocsPerRun(200, func() { sink, _ = ev.Eval(values) }); n != 0 {
@@ -170,6 +182,8 @@ func TestEvalAllocs(t *testing.T) {
 }
 
 var sink float64
+
+func BenchmarkEvalLinear(b *testing.B) { benchmark(b, linear(b, 2)) }
 
 func BenchmarkEvalRatio(b *testing.B) {
 	benchmark(b, build(b, KindRatio, ratioWeights))
