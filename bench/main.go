@@ -12,6 +12,7 @@ import (
 	"github.com/quadnine/quadnine/bench/load/driver"
 	"github.com/quadnine/quadnine/bench/load/echo"
 	"github.com/quadnine/quadnine/bench/loader"
+	"github.com/quadnine/quadnine/loader/patch"
 )
 
 func main() {
@@ -37,6 +38,8 @@ func asChild(args []string) (child bool, err error) {
 	switch {
 	case len(args) == 2 && args[0] == loader.ChildArg:
 		return true, loader.Child(context.Background(), args[1], os.Stdout)
+	case len(args) == 1 && args[0] == loader.PatchArg:
+		return true, patch.Run(context.Background(), os.Stdin, os.Stdout)
 	case len(args) == 2 && args[0] == driver.ChildArg:
 		return true, driver.Child(args[1], os.Stdin, os.Stdout)
 	case len(args) == 3 && args[0] == echo.ChildArg:
@@ -55,7 +58,7 @@ func flags() options {
 	flag.IntVar(&o.rounds, "rounds", 0, "interleaved `rounds`, at least; 0: each table's and case's own")
 	flag.StringVar(&o.contest.Only, "only", "", "measure rivals whose name contains `text` only: for developing, never for a table to show")
 	flag.Float64Var(&o.loader.Scale, "scale", 1, "`factor` on the size of the loader table's model: for developing, never for a table to show")
-	flag.Int64Var(&o.loader.Slice, "bsdiff", 32<<20, "`bytes` of the model that bsdiff4 gets")
+	flag.Int64Var(&o.loader.Slice, "bsdiff", 128<<20, "`bytes` of the model that bsdiff4 gets, which takes 18 times as much memory")
 	flag.IntVar(&o.xds.Samples, "swaps", 57, "`changes` of each kind in the xds table")
 	flag.IntVar(&o.xds.Requests, "routed", 60_000, "`requests` a route and round in the xds table; 0: no rates")
 	flag.DurationVar(&o.profile, "profile", 4*time.Second, "length of each of quadnine's CPU profiles; 0: none, and no budget")

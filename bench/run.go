@@ -56,9 +56,9 @@ type report struct {
 	Wake    *wake.Report    `json:"wake,omitempty"`
 }
 
-// usualRounds are those of the xds and loader tables; each case of the requests
-// table has its own.
-const usualRounds = 5
+// usualRounds are those of the xds table, loaderRounds those of the loader's; each
+// case of the requests table has its own.
+const usualRounds, loaderRounds = 5, 20
 
 // cases reads -case.
 func (o *options) cases(list string) error {
@@ -117,7 +117,7 @@ func (r *report) measure(ctx context.Context, o options, dir string, log io.Writ
 	}
 	if o.wants(tableLoader) && ctx.Err() == nil {
 		var err error
-		o.loader.Rounds = cmp.Or(o.rounds, usualRounds)
+		o.loader.Rounds = cmp.Or(o.rounds, loaderRounds)
 		r.Loader, err = loader.Compare(ctx, dir, o.loader, log)
 		errs = append(errs, err)
 	}
@@ -214,6 +214,9 @@ func (r *report) publish(o options, out io.Writer) error {
 	}
 	var errs []error
 	tables := r.tables()
+	if r.Loader != nil {
+		tables = append(tables, r.Loader.Tables()...)
+	}
 	if len(tables) > 0 {
 		fmt.Fprintf(out, "\n%s · %s\n", r.Machine, r.When.Format(time.DateTime))
 	}
@@ -226,9 +229,6 @@ func (r *report) publish(o options, out io.Writer) error {
 	}
 	if r.XDS != nil {
 		errs = append(errs, r.XDS.Print(out, r.Machine))
-	}
-	if r.Loader != nil {
-		errs = append(errs, r.Loader.Print(out, r.Machine))
 	}
 	return errors.Join(errs...)
 }

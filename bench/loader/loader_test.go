@@ -1,6 +1,8 @@
 package loader
 
 import (
+	"errors"
+	"flag"
 	"io"
 	"os"
 	"strings"
@@ -13,6 +15,8 @@ import (
 
 // small keeps every tensor a few pages long.
 const small = 0.004
+
+const blockSize = delta.BlockSize
 
 func TestPairsAreWhatTheyClaim(t *testing.T) {
 	s := &scratch{dir: t.TempDir(), scale: small}
@@ -31,11 +35,14 @@ func TestPairsAreWhatTheyClaim(t *testing.T) {
 	if kinds[delta.Whole] != 4 || kinds[delta.Pages] != 4 {
 		t.Errorf("D ships %d tensors whole and %d as pages, want 4 and 4", kinds[delta.Whole], kinds[delta.Pages])
 	}
-	if sc.Shipped <= d.Shipped || sc.Extents <= d.Extents {
-		t.Errorf("S ships %d bytes in %d extents, D %d in %d: want more", sc.Shipped, sc.Extents, d.Shipped, d.Extents)
+	if sc.Shipped <= d.Shipped {
+		t.Errorf("S ships %d bytes, D %d: want more", sc.Shipped, d.Shipped)
+	}
+	if d.Rows != 0 || sc.Rows == 0 || sc.Extents != d.Extents {
+		t.Errorf("D ships %d rows and %d extents, S %d and %d: want rows in S beside the same extents", d.Rows, d.Extents, sc.Rows, sc.Extents)
 	}
 	for _, mode := range []loader.Mode{loader.InPlace, loader.Copy} {
-		j, remove, err := s.activation("S", mode)
+		j, remove, err := s.activation(arrangement{"store", "S", 2, mode, mode == loader.InPlace})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +50,7 @@ func TestPairsAreWhatTheyClaim(t *testing.T) {
 		if err != nil {
 			t.Fatal(mode, err)
 		}
-		for _, step := range []string{stepLoaded, stepProved, stepActive} {
+		for _, step := range []string{stepLoaded, stepProved, stepWarmed, stepActive} {
 			if c := x.Steps[step]; c.Wall <= 0 || c.Wall > time.Minute {
 				t.Errorf("%s: %s took %v", mode, step, c.Wall)
 			}
@@ -51,8 +58,73 @@ func TestPairsAreWhatTheyClaim(t *testing.T) {
 		if a, l := x.Steps[stepActive].Wall, x.Steps[stepLoaded].Wall; a < l {
 			t.Errorf("%s: active after %v, loaded only after %v", mode, a, l)
 		}
+		if x.Read != sc.DeltaSize || x.Dirty <= 0 || x.Dirty%blockSize != 0 || x.Copied <= 0 || x.Copies <= 0 {
+			t.Errorf("%s: read %d bytes of a delta of %d, %d of dirty blocks; %d bytes copied in %d pieces", mode, x.Read, sc.DeltaSize, x.Dirty, x.Copied, x.Copies)
+		}
 		if err := remove(); err != nil {
 			t.Fatal(err)
+		}
+	}
+	j, remove, err := s.activation(arrangement{"", "base", 1, loader.InPlace, false})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x, err := j.do(t.Context()); err != nil || x.Steps[stepActive].Wall <= 0 {
+		t.Errorf("first load: %+v, %v", x, err)
+	}
+	if err := remove(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCallsAreMeasured(t *testing.T) {
+	s := &scratch{dir: t.TempDir(), scale: small}
+	if _, err := s.prepare(t.Context(), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	x, err := job{Kind: "calls", Store: s.path("store"), Mode: loader.InPlace}.do(t.Context())
+	if err != nil || len(x.Nanos) != 4+len(evaluatorCalls) {
+		t.Fatalf("%v, %v", x.Nanos, err)
+	}
+	for name, ns := range x.Nanos {
+		if ns <= 0 {
+			t.Errorf("%s: %v ns", name, ns)
+		}
+	}
+}
+
+func TestGoalsAreJudged(t *testing.T) {
+	ms := func(d int) []sample {
+		c := cost{Wall: time.Duration(d) * time.Millisecond, CPU: time.Duration(d) * time.Millisecond}
+		return []sample{{Steps: map[string]cost{stepAll: c, stepLoaded: c}, Private: 5e6, Nanos: map[string]float64{callV1: 40, callV2: 60, callSwitch: 10}}}
+	}
+	got := make(map[string]bool)
+	for _, g := range judge(entries{
+		{pair: "D", label: bare, samples: ms(10)},
+		{pair: "D", label: grouped, samples: ms(20)},
+		{pair: "S", label: bare, samples: ms(10)},
+		{pair: "D", label: inPlace, samples: ms(12)},
+		{pair: "D", label: copied, samples: ms(21)},
+		{pair: "S", label: inPlace, samples: ms(22)},
+		{pair: "D", label: wholeSHA, samples: ms(479)},
+		{pair: "D", label: bsdiffApply, times: 10, samples: ms(601)},
+		{pair: "D", label: calls, samples: ms(1)},
+	}) {
+		got[g.Pair+" "+g.What] = g.Met
+	}
+	for what, want := range map[string]bool{
+		"D in place, rename → verified and mapped: CPU / bare BLAKE3": true, "D copied, rename → verified and mapped: CPU / bare BLAKE3": false,
+		"S in place, rename → verified and mapped: CPU / bare BLAKE3": true, "D in place, rename → verified and mapped: wall / wall of bare BLAKE3": true,
+		"D CPU of a full SHA-256 / in place": false, "D CPU of bsdiff4 apply (extrapolated) / in place": true,
+		"D private memory added, in place": false, " " + callV1: true, " " + callV2: false, " " + callSwitch: true,
+	} {
+		if met, ok := got[what]; !ok || met != want {
+			t.Errorf("%q: met %v (there: %v), want %v", what, met, ok, want)
+		}
+	}
+	for _, g := range judge(nil) {
+		if g.Met {
+			t.Errorf("%s %s is met without a run", g.Pair, g.What)
 		}
 	}
 }
@@ -71,10 +143,6 @@ func TestFullSizeIsTheMeasuredModel(t *testing.T) {
 	if len(ts) != 194 || size < 1_290_000_000 || size > 1_310_000_000 || dense < 41_000_000 || dense > 43_000_000 {
 		t.Errorf("%d tensors, %d bytes, %d of them changed: want 194, 1.3 GB, 42 MB", len(ts), size, dense)
 	}
-	off, n, err := slice(1, 32<<20)
-	if err != nil || off <= 0 || n != 32<<20 {
-		t.Errorf("slice: %d bytes at %d, %v", n, off, err)
-	}
 }
 
 func TestReportNamesTheWorst(t *testing.T) {
@@ -88,9 +156,16 @@ func TestReportNamesTheWorst(t *testing.T) {
 		t.Errorf("rows: %+v", r)
 	}
 	var b strings.Builder
-	rep := &Report{Rounds: 3, Scale: 1, Pairs: []Pair{{Name: "D", Rows: r}}}
-	if err := rep.Print(&b, "a machine"); err != nil || !strings.Contains(b.String(), "[50.0]") {
-		t.Errorf("printed %q, %v", b.String(), err)
+	rep := &Report{Rounds: 4, Scale: 1, Pairs: []Pair{{Name: "D", Lines: r}}, Calls: []Call{{What: "x", Nanos: 7, Worst: 9}}}
+	for _, table := range rep.Tables() {
+		if err := table.Text(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"[50]", "3 rounds", "[9]"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in:\n%s", want, b.String())
+		}
 	}
 }
 
@@ -107,9 +182,45 @@ func TestDifferentFilesAreNoticed(t *testing.T) {
 }
 
 func TestRatiosAreToTheCheapestHash(t *testing.T) {
-	p := Pair{Rows: []Row{{What: bare, CPU: 20}, {What: grouped, CPU: 10}, {What: buffered, CPU: 15}, {What: "x", CPU: 5}}}
+	p := Pair{Lines: []Row{{What: bare, CPU: 20}, {What: grouped, CPU: 10}, {What: buffered, CPU: 15}, {What: "x", CPU: 5}}}
 	p.compare()
-	if p.Rows[0].Ratio != 2 || p.Rows[1].Ratio != 1 || p.Rows[3].Ratio != 0.5 {
-		t.Errorf("ratios: %+v", p.Rows)
+	if p.Lines[0].Ratio != 2 || p.Lines[1].Ratio != 1 || p.Lines[3].Ratio != 0.5 {
+		t.Errorf("ratios: %+v", p.Lines)
+	}
+}
+
+var scale = flag.Float64("scale", 0.2, "of the model that BenchmarkActivate brings in")
+
+// BenchmarkActivate brings pair D and S in again and again; its profile says what
+// an activation is made of.
+func BenchmarkActivate(b *testing.B) {
+	s := &scratch{dir: b.TempDir(), scale: *scale}
+	if _, err := s.prepare(b.Context(), io.Discard); err != nil {
+		b.Fatal(err)
+	}
+	for _, pair := range []string{"D", "S"} {
+		b.Run(pair, func(b *testing.B) {
+			var cpu, wall, hashed, hashedWall time.Duration
+			for b.Loop() {
+				h, err := job{Kind: "blake3-groups", File: s.delta(pair)}.do(b.Context())
+				if err != nil {
+					b.Fatal(err)
+				}
+				hashed, hashedWall = hashed+h.Steps[stepAll].CPU, hashedWall+h.Steps[stepAll].Wall
+				j, remove, err := s.activation(arrangement{"store", pair, 2, loader.InPlace, false})
+				if err != nil {
+					b.Fatal(err)
+				}
+				x, err := j.do(b.Context())
+				if err := errors.Join(err, remove()); err != nil {
+					b.Fatal(err)
+				}
+				cpu, wall = cpu+x.Steps[stepLoaded].CPU, wall+x.Steps[stepLoaded].Wall
+			}
+			b.ReportMetric(millis(cpu)/float64(b.N), "CPU-ms/activation")
+			b.ReportMetric(millis(wall)/float64(b.N), "wall-ms/activation")
+			b.ReportMetric(float64(cpu)/float64(hashed), "×-CPU-of-BLAKE3")
+			b.ReportMetric(float64(wall)/float64(hashedWall), "×-wall-of-BLAKE3")
+		})
 	}
 }

@@ -222,26 +222,10 @@ func hits(t tensor, scale float64, v variant) map[int64]bool {
 	return hit
 }
 
-// slice returns a range of n bytes at most that both dense versions share the
-// layout of and that changes as much of itself as the whole file does: it begins
-// in the last bytes of a tensor that is wholly new.
-func slice(scale float64, n int64) (off, length int64, err error) {
-	ts := model(scale)
-	h, err := header(ts)
-	if err != nil {
-		return 0, 0, err
+// modelSize returns the bytes of all tensors.
+func modelSize(scale float64) (n int64) {
+	for _, t := range model(scale) {
+		n += t.size()
 	}
-	var total, changed, end int64
-	at := int64(len(h))
-	for i, t := range ts {
-		at += t.size()
-		total += t.size()
-		changed += t.changed(uint64(i))
-		if t.how == whole {
-			end = at // the last one: mlp.up, followed by the rest of its block and more
-		}
-	}
-	n = min(n, at-end)
-	off = end - n*changed/total
-	return off, n, nil
+	return n
 }

@@ -3,9 +3,7 @@ package loader
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,21 +85,6 @@ func peak(cmd *exec.Cmd) int64 {
 		return u.Maxrss << 10
 	}
 	return 0
-}
-
-// cut copies n bytes from off on into a file of their own.
-func cut(from, to string, off, n int64) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, io.NewSectionReader(src, off, n))
-	return errors.Join(err, dst.Close())
 }
 
 // sameFile reports whether two files hold the same bytes: a patch that built

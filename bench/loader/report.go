@@ -2,13 +2,12 @@ package loader
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
+	"github.com/quadnine/quadnine/bench/grid"
+	"github.com/quadnine/quadnine/bench/stat"
 	"github.com/quadnine/quadnine/loader/delta"
 )
 
@@ -24,7 +23,9 @@ const (
 type Report struct {
 	Rounds int     `json:"rounds"`
 	Scale  float64 `json:"scale"`
+	Goals  []Goal  `json:"goals"`
 	Pairs  []Pair  `json:"pairs"`
+	Calls  []Call  `json:"calls"`
 }
 
 // Pair is one pair of versions with its lines.
@@ -34,12 +35,14 @@ type Pair struct {
 	Shipped int64  `json:"shipped_bytes"`
 	Delta   int64  `json:"delta_bytes"`
 	Extents int    `json:"extents"`
-	Rows    []Row  `json:"rows"`
+	Rows    int    `json:"rows"` // of the delta
+	Lines   []Row  `json:"lines"`
 }
 
 // Row is one line: medians and the worst of all rounds, in ms.
 type Row struct {
 	What      string  `json:"what"`
+	Rounds    int     `json:"rounds"`
 	Wall      float64 `json:"wall_ms"`
 	WallWorst float64 `json:"wall_ms_worst"`
 	CPU       float64 `json:"cpu_ms"`
@@ -48,21 +51,41 @@ type Row struct {
 	Memory    bool    `json:"memory"`       // whether the next two were measured for it
 	Private   float64 `json:"private_mb"`   // anonymous memory added
 	Shared    float64 `json:"shared_mb"`    // pages of files added
+	Version   bool    `json:"version"`      // whether the next four were
+	Read      float64 `json:"read_mb"`      // of the drop
+	Dirty     float64 `json:"dirty_mb"`     // read beside it for the proof: blocks of 16 KiB that changed
+	Copied    float64 `json:"copied_mb"`    // of the version: private memory
+	Copies    float64 `json:"copies"`       // extents and runs of rows that are copied
 	Note      string  `json:"note,omitempty"`
 }
 
+// Call is the CPU that one call takes: median and worst of all rounds, in ns.
+type Call struct {
+	What  string  `json:"what"`
+	Nanos float64 `json:"ns"`
+	Worst float64 `json:"ns_worst"`
+}
+
 func newReport(o Options, packed map[string]*delta.Report, cs []*contest) *Report {
-	r := &Report{Rounds: o.Rounds, Scale: o.Scale}
+	r := &Report{Rounds: o.Rounds, Scale: o.Scale, Goals: judge(cs)}
 	for _, name := range []string{"D", "S"} {
 		d := packed[name]
-		p := Pair{Name: name, Base: d.BaseSize, Shipped: d.Shipped, Delta: d.DeltaSize, Extents: d.Extents}
+		p := Pair{Name: name, Base: d.BaseSize, Shipped: d.Shipped, Delta: d.DeltaSize, Extents: d.Extents, Rows: d.Rows}
 		for _, c := range cs {
-			if c.pair == name {
-				p.Rows = append(p.Rows, c.rows()...)
+			if c.pair == name && c.label != calls {
+				p.Lines = append(p.Lines, c.rows()...)
 			}
 		}
 		p.compare()
 		r.Pairs = append(r.Pairs, p)
+	}
+	c := entries(cs).find("D", calls)
+	for _, what := range slices.Concat([]string{callSwitch, callLease, callV1, callV2}, evaluatorCalls) {
+		all := make([]float64, 0, len(c.samples))
+		for _, s := range c.samples {
+			all = append(all, s.Nanos[what])
+		}
+		r.Calls = append(r.Calls, Call{what, stat.Median(all), slices.Max(all)})
 	}
 	return r
 }
@@ -70,79 +93,87 @@ func newReport(o Options, packed map[string]*delta.Report, cs []*contest) *Repor
 // compare fills in the ratios.
 func (p *Pair) compare() {
 	least := math.Inf(1)
-	for _, r := range p.Rows {
+	for _, r := range p.Lines {
 		if r.What == grouped || r.What == bare || r.What == buffered {
 			least = min(least, r.CPU)
 		}
 	}
-	for i := range p.Rows {
-		p.Rows[i].Ratio = p.Rows[i].CPU / least
+	for i := range p.Lines {
+		p.Lines[i].Ratio = p.Lines[i].CPU / least
 	}
 }
 
 // rows turns a contest's samples into lines, one a step.
 func (c *contest) rows() (out []Row) {
-	times := max(c.times, 1)
-	for _, step := range []string{stepAll, stepLoaded, stepProved, stepActive} {
+	for _, step := range []string{stepAll, stepLoaded, stepProved, stepWarmed, stepActive} {
 		if _, ok := c.samples[0].Steps[step]; !ok {
 			continue
 		}
-		n := len(c.samples)
-		wall, cpu, private, shared := make([]float64, 0, n), make([]float64, 0, n), make([]float64, 0, n), make([]float64, 0, n)
-		for _, s := range c.samples {
-			wall, cpu = append(wall, times*millis(s.Steps[step].Wall)), append(cpu, times*millis(s.Steps[step].CPU))
-			private, shared = append(private, float64(s.Private)/1e6), append(shared, float64(s.Shared)/1e6)
-		}
-		r := Row{What: c.label, Note: c.note, Wall: median(wall), WallWorst: slices.Max(wall), CPU: median(cpu), CPUWorst: slices.Max(cpu)}
+		walls, cpus := c.values(step, wall), c.values(step, cpu)
+		r := Row{What: c.label, Rounds: len(c.samples), Note: c.note, Wall: stat.Median(walls), WallWorst: slices.Max(walls), CPU: stat.Median(cpus), CPUWorst: slices.Max(cpus)}
 		if step != stepAll {
 			r.What += ": " + step
 		}
+		mb := func(of func(*sample) int64) float64 {
+			return c.medianOf(func(s *sample) float64 { return float64(of(s)) / 1e6 })
+		}
 		if step == stepAll || step == stepActive {
-			r.Memory, r.Private, r.Shared = true, median(private), median(shared)
+			r.Memory = true
+			r.Private, r.Shared = mb(func(s *sample) int64 { return s.Private }), mb(func(s *sample) int64 { return s.Shared })
+		}
+		if step == stepActive {
+			r.Version = true
+			r.Read, r.Dirty, r.Copied = mb(func(s *sample) int64 { return s.Read }), mb(func(s *sample) int64 { return s.Dirty }), mb(func(s *sample) int64 { return s.Copied })
+			r.Copies = c.medianOf(func(s *sample) float64 { return float64(s.Copies) })
 		}
 		out = append(out, r)
 	}
 	return out
 }
 
-// Print writes the tables for people; machine says where it ran.
-func (r *Report) Print(w io.Writer, machine string) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "\nA new model version · %d runs, each in a process of its own, files in the page cache · median and [worst] · %s\n", r.Rounds, machine)
-	if r.Scale != 1 {
-		fmt.Fprintf(&b, "Scaled to %v: for developing, never for a table to show.\n", r.Scale)
+// Tables returns the goals, a table for each pair, and what calls take.
+func (r *Report) Tables() []*grid.Table {
+	out := []*grid.Table{r.goals()}
+	for i := range r.Pairs {
+		out = append(out, r.pair(&r.Pairs[i]))
 	}
-	for _, p := range r.Pairs {
-		fmt.Fprintf(&b, "\nPair %s: %.0f MB, delta of %.1f MB with %.1f MB of changed pages in %d extents\n\n", p.Name, float64(p.Base)/1e6, float64(p.Delta)/1e6, float64(p.Shipped)/1e6, p.Extents)
-		t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "what\twall ms\t[worst]\tCPU ms\t[worst]\t× BLAKE3\tprivate MB\tfile pages MB")
-		for _, l := range p.Rows {
-			mem := "\t"
-			if l.Memory {
-				mem = fmt.Sprintf("%.1f\t%.1f", l.Private, l.Shared)
-			}
-			fmt.Fprintf(t, "%s\t%.1f\t[%.1f]\t%.1f\t[%.1f]\t%.2f\t%s\n", l.What, l.Wall, l.WallWorst, l.CPU, l.CPUWorst, l.Ratio, mem)
-		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
-		for _, l := range p.Rows {
-			if l.Note != "" {
-				fmt.Fprintf(&b, "%s: %s.\n", l.What, l.Note)
-			}
-		}
+	t := &grid.Table{Title: "Calls", About: fmt.Sprintf("%d of each a round, CPU of the process; median and the worst round.", callsEach), Header: []string{"what", "CPU ns", "[worst]"}}
+	for _, c := range r.Calls {
+		t.Add(c.What, number(c.Nanos), "["+number(c.Worst)+"]")
 	}
-	b.WriteString("\n× BLAKE3: CPU beside the cheapest of the three bare hashes of the delta file: lukechampine.com/blake3's Sum256 over memory, its Hasher fed 256 KiB pieces, and package delta's leaves of 16 KiB. " +
-		"private: anonymous memory added, after a collection for the loader; file pages: mapped pages of files added, which stay the page cache's.\n")
-	_, err := io.WriteString(w, b.String())
-	return err
+	return append(out, t)
 }
 
-// median returns the middle of v, or the mean of the two middle values.
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	n := len(s)
-	return (s[(n-1)/2] + s[n/2]) / 2
+func (r *Report) pair(p *Pair) *grid.Table {
+	t := &grid.Table{
+		Title: fmt.Sprintf("Pair %s: a new version of %.0f MB", p.Name, float64(p.Base)/1e6),
+		About: fmt.Sprintf("A delta of %.1f MB: %.1f MB of changed pages and rows, in %d extents and %d rows. %d rounds, each run in a process of its own, files in the page cache; median and [worst].",
+			float64(p.Delta)/1e6, float64(p.Shipped)/1e6, p.Extents, p.Rows, r.Rounds),
+		Header: []string{"what", "wall ms", "[worst]", "CPU ms", "[worst]", "× BLAKE3", "private MB", "file pages MB", "read MB", "dirty MB", "copied MB", "in pieces"},
+	}
+	if r.Scale != 1 {
+		t.About += fmt.Sprintf(" Scaled to %v: for developing, never for a table to show.", r.Scale)
+	}
+	for _, l := range p.Lines {
+		what := l.What
+		if l.Note != "" {
+			what += " " + t.Note(l.Note)
+		}
+		if l.Rounds < r.Rounds {
+			what += " " + t.Note(fmt.Sprintf("%d rounds", l.Rounds))
+		}
+		cells := []string{what, number(l.Wall), "[" + number(l.WallWorst) + "]", number(l.CPU), "[" + number(l.CPUWorst) + "]", number(l.Ratio), "", "", "", "", "", ""}
+		if l.Memory {
+			cells[6], cells[7] = number(l.Private), number(l.Shared)
+		}
+		if l.Version {
+			cells[8], cells[9], cells[10], cells[11] = number(l.Read), number(l.Dirty), number(l.Copied), number(l.Copies)
+		}
+		t.Add(cells...)
+	}
+	t.Note("× BLAKE3: CPU beside the cheapest of the three bare hashes of the delta file: lukechampine.com/blake3's Sum256 over memory, its Hasher fed 256 KiB pieces, and package delta's leaves of 16 KiB")
+	t.Note("private: anonymous memory added, after a collection for the loader; file pages: mapped pages of files added, which stay the page cache's; read: of the drop; dirty: blocks of 16 KiB that changed, read again for the whole-version proof; copied: of the version, in private memory")
+	return t
 }
 
 // millis returns d in ms.

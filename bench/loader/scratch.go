@@ -27,23 +27,25 @@ func (s *scratch) path(name ...string) string {
 	return filepath.Join(append([]string{s.dir}, name...)...)
 }
 
+// The drop of pair D's small model, of which bsdiff4 makes a patch.
+const patchDrop = "patch"
+
 // base is the old version's file, target and drop a pair's new one.
 func (s *scratch) base() string              { return s.path("base", "model.safetensors") }
+func (s *scratch) smallBase() string         { return s.path("small", "model.safetensors") }
+func (s *scratch) smallTarget() string       { return s.path("small-D.safetensors") }
 func (s *scratch) target(pair string) string { return s.path(pair + ".safetensors") }
 func (s *scratch) delta(pair string) string  { return s.path(pair, "v2.qd") }
 
 // room refuses to fill the disk: base, two targets, one rebuilt file and its
 // patch, and slack for drops and stores.
 func (s *scratch) room() error {
-	var size int64
-	for _, t := range model(s.scale) {
-		size += t.size()
-	}
+	size := modelSize(s.scale)
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return fmt.Errorf("free space of %s: %w", s.dir, err)
 	}
-	if free, need := int64(st.Bavail)*st.Bsize, 6*size+1<<28; free < need {
+	if free, need := int64(st.Bavail)*st.Bsize, 6*size+1<<30; free < need {
 		return fmt.Errorf("%s has %d MB free, %d are needed: set TMPDIR to a larger disk, or use -scale", s.dir, free/1e6, need/1e6)
 	}
 	return nil
@@ -68,11 +70,7 @@ func (s *scratch) prepare(ctx context.Context, log io.Writer) (map[string]*delta
 		return nil, err
 	}
 	defer closeOld()
-	err = s.pack("base", 1, func(p *delta.Pack, root *os.Root) error {
-		_, err := p.Full(ctx, root, old)
-		return err
-	})
-	if err != nil {
+	if err := s.full(ctx, "base", old); err != nil {
 		return nil, err
 	}
 	reports := make(map[string]*delta.Report)
@@ -95,8 +93,15 @@ func (s *scratch) prepare(ctx context.Context, log io.Writer) (map[string]*delta
 	if err := os.Remove(plain); err != nil { // the base's drop holds the same
 		return nil, err
 	}
-	unix.Sync() // writing back must not run beside what is measured
-	return reports, s.fillStore(ctx)
+	return reports, s.fillStore(ctx, "base", "store")
+}
+
+// full makes the drop of a version 1.
+func (s *scratch) full(ctx context.Context, name string, target delta.Sized) error {
+	return s.pack(name, 1, func(p *delta.Pack, root *os.Root) error {
+		_, err := p.Full(ctx, root, target)
+		return err
+	})
 }
 
 func open(name string) (delta.Sized, func(), error) {
@@ -133,17 +138,17 @@ func (s *scratch) pack(name string, version uint64, write func(*delta.Pack, *os.
 	return nil
 }
 
-// fillStore makes a store in which the base is active. The base stays where it
-// is, so that a run's copy of the store is small.
-func (s *scratch) fillStore(ctx context.Context) (err error) {
+// fillStore makes a store in which the version of a drop is active. It stays where
+// it is, so that a run's copy of the store is small.
+func (s *scratch) fillStore(ctx context.Context, drop, store string) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the base was not active within a minute"))
 	defer cancel()
-	src, err := loader.Watch(s.path("base"), 0)
+	src, err := loader.Watch(s.path(drop), 0)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	l, err := loader.Open(ctx, loader.Options{Store: s.path("store"), Source: src, Mode: loader.InPlace, Hashers: runtime.NumCPU()})
+	l, err := loader.Open(ctx, loader.Options{Store: s.path(store), Source: src, Mode: loader.InPlace, Hashers: runtime.NumCPU()})
 	if err != nil {
 		return err
 	}
@@ -155,7 +160,7 @@ func (s *scratch) fillStore(ctx context.Context) (err error) {
 		case ev := <-l.Events():
 			switch ev.Kind {
 			case loader.EventQuarantined:
-				return fmt.Errorf("base: %s", ev.Reason)
+				return fmt.Errorf("%s: %s", drop, ev.Reason)
 			case loader.EventDurable:
 				return nil
 			}
@@ -163,21 +168,43 @@ func (s *scratch) fillStore(ctx context.Context) (err error) {
 	}
 }
 
+// arrangement is what an activation starts from.
+type arrangement struct {
+	store   string // a store that fillStore made; "": an empty one
+	drop    string // what comes
+	version uint64 // that it brings
+	mode    loader.Mode
+	cold    bool // its files are not in the page cache
+}
+
 // activation lays out one run: a store of its own, and a drop that waits for its
 // manifest. remove takes it away again.
-func (s *scratch) activation(pair string, mode loader.Mode) (j job, remove func() error, err error) {
+func (s *scratch) activation(a arrangement) (j job, remove func() error, err error) {
 	s.run++
 	dir := s.path(fmt.Sprint("run", s.run))
 	remove = func() error { return os.RemoveAll(dir) }
-	j = job{Kind: "activate", Store: filepath.Join(dir, "store"), Watch: filepath.Join(dir, "watch"), Mode: mode}
-	j.Drop = filepath.Join(j.Watch, "v2")
+	j = job{Kind: "activate", Store: filepath.Join(dir, "store"), Watch: filepath.Join(dir, "watch"), Version: a.version, Mode: a.mode, Cold: a.cold}
+	j.Drop = filepath.Join(j.Watch, a.drop)
 	if err := os.MkdirAll(j.Drop, 0o755); err != nil {
 		return j, remove, err
 	}
-	if err := os.CopyFS(j.Store, os.DirFS(s.path("store"))); err != nil {
+	if a.store != "" {
+		if err := os.CopyFS(j.Store, os.DirFS(s.path(a.store))); err != nil {
+			return j, remove, err
+		}
+	}
+	files, err := os.ReadDir(s.path(a.drop))
+	if err != nil {
 		return j, remove, err
 	}
-	return j, remove, errors.Join(
-		os.Link(s.delta(pair), filepath.Join(j.Drop, "v2.qd")),
-		os.Link(s.path(pair, delta.ManifestName), filepath.Join(j.Drop, manifestTemp)))
+	for _, f := range files {
+		to := f.Name()
+		if to == delta.ManifestName {
+			to = manifestTemp
+		}
+		if err := os.Link(s.path(a.drop, f.Name()), filepath.Join(j.Drop, to)); err != nil {
+			return j, remove, err
+		}
+	}
+	return j, remove, nil
 }
