@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -91,13 +92,14 @@ func (m *modelStand) file(n int) string {
 // packed returns the path of version n's drop, before it is dropped.
 func (m *modelStand) packed(n int) string { return filepath.Join(m.dir, fmt.Sprint("score-v", n)) }
 
-// model runs `quadnine model`.
-func model(t *testing.T, args ...string) {
+// model runs `quadnine model` and returns what it prints.
+func model(t *testing.T, args ...string) string {
 	t.Helper()
 	p := start(t, bin.quadnine, append([]string{"model"}, args...))
 	if err := p.Wait(deadline(t, within)); err != nil {
 		t.Fatalf("quadnine model %v: %v\n%s", args, err, p.Output())
 	}
+	return p.Output()
 }
 
 // pack makes version n's drop: version 1 whole, later ones as a delta from the
@@ -165,6 +167,9 @@ func TestModelGoesFromNumpyToTheReply(t *testing.T) {
 	if delta > whole/4 {
 		t.Errorf("the drop has %d bytes, the version %d: that is no delta", delta, whole)
 	}
+	if out := model(t, "diff", m.file(1), m.file(2)); !regexp.MustCompile(`(?m)^table +ROWS .* 0 +40$`).MatchString(out) {
+		t.Errorf("numpy changed 40 rows of table; they do not go as rows:\n%s", out)
+	}
 	w.await(t, m.sidecar, "answers by version 1", func() bool { return w.count(1) > 200 })
 	m.drop(t, 2)
 	w.await(t, m.sidecar, "answer by version 2", func() bool { return w.count(2) > 0 })
@@ -219,7 +224,7 @@ func TestModelThatIsNoNumberGoesBack(t *testing.T) {
 // TestManyActivationsUnderLoad activates version after version at once, under
 // load.
 func TestManyActivationsUnderLoad(t *testing.T) {
-	versions := soak(5, 50)
+	versions := soak(5, 200)
 	m := withModels(t, 1+versions, 0)
 	for n := 2; n <= 1+versions; n++ {
 		m.pack(t, n, "--canary-weight", "0")
