@@ -66,6 +66,7 @@ func TestRandomChanges(t *testing.T) {
 					}
 				default: // a node goes and comes again
 					i := rnd.IntN(len(nodes))
+					r.idle() // a rejection that is under way would be lost, and rightly made again
 					nodes[i].stop()
 					nodes[i] = connect(i)
 				}
