@@ -12,6 +12,7 @@ import (
 	"github.com/quadnine/quadnine/bench/load/driver"
 	"github.com/quadnine/quadnine/bench/load/echo"
 	"github.com/quadnine/quadnine/bench/loader"
+	"github.com/quadnine/quadnine/bench/ship"
 	"github.com/quadnine/quadnine/loader/patch"
 )
 
@@ -40,6 +41,8 @@ func asChild(args []string) (child bool, err error) {
 		return true, loader.Child(context.Background(), args[1], os.Stdout)
 	case len(args) == 1 && args[0] == loader.PatchArg:
 		return true, patch.Run(context.Background(), os.Stdin, os.Stdout)
+	case len(args) == 2 && args[0] == ship.ChildArg:
+		return true, ship.Child(context.Background(), args[1])
 	case len(args) == 2 && args[0] == driver.ChildArg:
 		return true, driver.Child(args[1], os.Stdin, os.Stdout)
 	case len(args) == 3 && args[0] == echo.ChildArg:
@@ -52,7 +55,7 @@ func asChild(args []string) (child bool, err error) {
 // flags reads the command line.
 func flags() options {
 	var o options
-	flag.StringVar(&o.table, "table", tableAll, "which `table`: requests, loader, xds, wake or all")
+	flag.StringVar(&o.table, "table", tableAll, "which `table`: requests, loader, ship, xds, wake or all")
 	flag.Func("case", "cases of the requests table, `a,b`; default all of them: saturated-static, …", o.cases)
 	flag.BoolVar(&o.contest.Quick, "quick", false, "few and short rounds of the requests table: for developing, never for a table to show")
 	flag.IntVar(&o.rounds, "rounds", 0, "interleaved `rounds`, at least; 0: each table's and case's own")

@@ -19,6 +19,7 @@ import (
 	"github.com/quadnine/quadnine/bench/loader"
 	"github.com/quadnine/quadnine/bench/proc"
 	"github.com/quadnine/quadnine/bench/rivals"
+	"github.com/quadnine/quadnine/bench/ship"
 	"github.com/quadnine/quadnine/bench/wake"
 	"github.com/quadnine/quadnine/bench/xds"
 )
@@ -44,6 +45,7 @@ const (
 	tableLoader   = "loader"
 	tableXDS      = "xds"
 	tableWake     = "wake"
+	tableShip     = "ship"
 )
 
 // report is one run, as --json prints it.
@@ -54,6 +56,7 @@ type report struct {
 	Loader  *loader.Report  `json:"loader,omitempty"`
 	XDS     *xds.Report     `json:"xds,omitempty"`
 	Wake    *wake.Report    `json:"wake,omitempty"`
+	Ship    *ship.Report    `json:"ship,omitempty"`
 }
 
 // usualRounds are those of the xds table, loaderRounds those of the loader's; each
@@ -72,7 +75,7 @@ func (o options) wants(table string) bool { return o.table == tableAll || o.tabl
 // run measures and prints to out; progress goes to log. What was measured is
 // printed even when a rival failed, and the error names it.
 func run(ctx context.Context, o options, out, log io.Writer) error {
-	tables := []string{tableRequests, tableLoader, tableXDS, tableWake, tableAll}
+	tables := []string{tableRequests, tableLoader, tableShip, tableXDS, tableWake, tableAll}
 	if !slices.Contains(tables, o.table) {
 		return fmt.Errorf("no table %q: use one of %s", o.table, strings.Join(tables, ", "))
 	}
@@ -87,7 +90,7 @@ func run(ctx context.Context, o options, out, log io.Writer) error {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if o.quadnine == "" && (o.wants(tableRequests) || o.wants(tableXDS)) {
+	if o.quadnine == "" && (o.wants(tableRequests) || o.wants(tableXDS) || o.wants(tableShip)) {
 		o.quadnine = filepath.Join(dir, "quadnine")
 		if err := build(ctx, "..", o.quadnine, "./cmd/quadnine"); err != nil {
 			return err
@@ -114,6 +117,9 @@ func (r *report) measure(ctx context.Context, o options, dir string, log io.Writ
 	}
 	if o.wants(tableXDS) && ctx.Err() == nil {
 		errs = append(errs, r.changes(ctx, o, dir, log))
+	}
+	if o.wants(tableShip) && ctx.Err() == nil {
+		errs = append(errs, r.shipped(ctx, o, dir, log))
 	}
 	if o.wants(tableLoader) && ctx.Err() == nil {
 		var err error
@@ -173,6 +179,22 @@ func (r *report) requests(ctx context.Context, o options, dir string, log io.Wri
 	return err
 }
 
+// shipRounds are the least that an interval is told of.
+const shipRounds = 9
+
+// shipped fills in the table of what requests notice of activations.
+func (r *report) shipped(ctx context.Context, o options, dir string, log io.Writer) (err error) {
+	s := ship.Options{Rounds: cmp.Or(o.rounds, shipRounds), Programs: rivals.Programs{Quadnine: o.quadnine}}
+	if s.ProxyCPU, s.RestCPU, err = twoCPUs(); err != nil {
+		return err
+	}
+	if s.Programs.Self, err = os.Executable(); err != nil {
+		return fmt.Errorf("this program: %w", err)
+	}
+	r.Ship, err = ship.Measure(ctx, filepath.Join(dir, "ship"), s, log)
+	return err
+}
+
 // changes fills in the table of changes of configuration.
 func (r *report) changes(ctx context.Context, o options, dir string, log io.Writer) (err error) {
 	x := o.xds
@@ -216,6 +238,9 @@ func (r *report) publish(o options, out io.Writer) error {
 	tables := r.tables()
 	if r.Loader != nil {
 		tables = append(tables, r.Loader.Tables()...)
+	}
+	if r.Ship != nil {
+		tables = append(tables, r.Ship.Tables()...)
 	}
 	if len(tables) > 0 {
 		fmt.Fprintf(out, "\n%s · %s\n", r.Machine, r.When.Format(time.DateTime))
