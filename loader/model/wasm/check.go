@@ -40,7 +40,12 @@ func check(code []byte) error {
 	for r := (reader{b: code[8:]}); len(r.b) > 0; {
 		id := r.byte()
 		body := reader{b: r.bytes(r.number())}
+		if err := body.count(id); err != nil {
+			return err
+		}
 		switch id {
+		case 1:
+			body.types()
 		case 2:
 			if n := body.number(); n > 0 {
 				return fmt.Errorf("it imports %s.%s: a module gets nothing from outside; link it without", body.name(), body.name())
@@ -49,12 +54,57 @@ func check(code []byte) error {
 			if err := body.tables(); err != nil {
 				return err
 			}
+		case 7:
+			body.exports()
+		case 10:
+			for range body.number() {
+				body.bytes(body.number())
+			}
 		}
 		if r.bad || body.bad {
 			return errCut
 		}
 	}
 	return nil
+}
+
+// The sections that are no vectors: custom, start, data count.
+const notVectors = 1<<0 | 1<<8 | 1<<12
+
+// count looks at how many entries a section says it has, each of a byte at least:
+// the runtime makes room for them before it reads one.
+func (r reader) count(id byte) error {
+	if id > 12 || notVectors>>id&1 == 1 {
+		return nil
+	}
+	if n := r.number(); uint64(n) > uint64(len(r.b)) {
+		return fmt.Errorf("its section %d says that it has %d entries, in %d bytes", id, n, len(r.b))
+	}
+	return nil
+}
+
+// types walks the type section, whose entries are two vectors of one byte each.
+func (r *reader) types() {
+	for range r.number() {
+		r.byte() // the form
+		r.bytes(r.number())
+		r.bytes(r.number())
+		if r.bad {
+			return
+		}
+	}
+}
+
+// exports walks the export section.
+func (r *reader) exports() {
+	for range r.number() {
+		r.bytes(r.number()) // the name
+		r.byte()            // the kind
+		r.number()
+		if r.bad {
+			return
+		}
+	}
 }
 
 // tables checks the table section.

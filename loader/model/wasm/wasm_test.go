@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -177,8 +179,8 @@ func mustRead(t *testing.T, name string) []byte {
 	return b
 }
 
-// FuzzCompile: any bytes are an error or a module, within the limits.
-func FuzzCompile(f *testing.F) {
+// FuzzCheck is of what is ours: the runtime has fuzz targets of its own.
+func FuzzCheck(f *testing.F) {
 	for _, name := range []string{ratio, fickle} {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -186,12 +188,42 @@ func FuzzCompile(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	f.Fuzz(func(t *testing.T, code []byte) {
-		m, err := Compile(t.Context(), Program{Code: code, Inputs: 1, Limits: short})
-		if err == nil {
+	f.Fuzz(func(_ *testing.T, code []byte) { _ = check(code) })
+}
+
+// What fuzzing found is compiled too, and asked if it can be.
+func TestKeptModules(t *testing.T) {
+	files, err := filepath.Glob("testdata/fuzz/FuzzCheck/*")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, line, _ := strings.Cut(string(text), "\n")
+		code, err := strconv.Unquote(strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(line), "[]byte("), ")"))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if m, err := Compile(t.Context(), Program{Code: []byte(code), Inputs: 1, Limits: short}); err == nil {
 			_ = m.Eval([]float64{1}, []float64{0})
 		}
-	})
+	}
+}
+
+// A section that claims more than it has would make the runtime ask for gigabytes.
+func TestCheckRefusesCountsWithoutBytes(t *testing.T) {
+	for id, body := range map[byte]string{1: "\xff\xff\xff\xff\x0f`", 3: "\xa2\xa2\xa2\xa2\x05\x00", 10: "\xff\x01\x00"} {
+		err := check([]byte("\x00asm\x01\x00\x00\x00" + string([]byte{id, byte(len(body))}) + body))
+		if err == nil || !strings.Contains(err.Error(), "entries") {
+			t.Errorf("section %d: %v", id, err)
+		}
+	}
+	if err := check([]byte("\x00asm\x01\x00\x00\x00\x01\x07\x01`\xff\xff\xff\xff\x0f")); !errors.Is(err, errCut) {
+		t.Errorf("a type with 2^32 parameters: %v", err)
+	}
 }
 
 func BenchmarkEval(b *testing.B) {
