@@ -211,12 +211,8 @@ func (s *store) fill(ctx context.Context, flat *image, write func(io.Writer, *de
 			return err
 		}
 	}
-	got, err := delta.RootFromLeaves(flat.size, leaves)
-	if err != nil {
+	if err := flat.checkLeaves(leaves, "the compacted version"); err != nil {
 		return err
-	}
-	if want := flat.manifest.TargetRoot; got != want {
-		return &delta.MismatchError{What: "the compacted version", Who: "the manifest", Got: got, Want: want}
 	}
 	raw, err := flat.manifestBytes(s)
 	if err != nil {

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -168,12 +169,24 @@ func (im *image) prove(ctx context.Context, v *Version, baseLeaves, own delta.Le
 			return nil, n, fmt.Errorf("whole-version proof: %w", err)
 		}
 	}
-	got, err := delta.RootFromLeaves(im.size, leaves)
-	if err != nil {
-		return nil, n, fmt.Errorf("whole-version proof: %w", err)
-	}
-	if want := im.manifest.TargetRoot; got != want {
-		return nil, n, &delta.MismatchError{What: "the version", Who: "the manifest", Got: got, Want: want}
+	if err := im.checkLeaves(leaves, "the version"); err != nil {
+		if _, mismatch := errors.AsType[*delta.MismatchError](err); !mismatch {
+			err = fmt.Errorf("whole-version proof: %w", err)
+		}
+		return nil, n, err
 	}
 	return leaves, n, nil
+}
+
+// checkLeaves holds the leaves of the whole version against what its manifest
+// says; what names the version in the error.
+func (im *image) checkLeaves(leaves delta.Leaves, what string) error {
+	got, err := delta.RootFromLeaves(im.size, leaves)
+	if err != nil {
+		return err
+	}
+	if want := im.manifest.TargetRoot; got != want {
+		return &delta.MismatchError{What: what, Who: "the manifest", Got: got, Want: want}
+	}
+	return nil
 }

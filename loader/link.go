@@ -94,12 +94,8 @@ func (in *ingest) proveBase(ctx context.Context, im *image) error {
 		if err != nil {
 			return err
 		}
-		got, err := delta.RootFromLeaves(im.size, leaves)
-		if err != nil {
+		if err := im.checkLeaves(leaves, "the version"); err != nil {
 			return err
-		}
-		if want := im.manifest.TargetRoot; got != want {
-			return &delta.MismatchError{What: "the version", Who: "the manifest", Got: got, Want: want}
 		}
 		if err := in.store.write(filepath.Join(im.dir, leavesFile), leaves); err != nil {
 			return err

@@ -122,12 +122,8 @@ func (im *image) rehash(ctx context.Context, s *store, o delta.Options) error {
 	if err != nil {
 		return err
 	}
-	got, err := delta.RootFromLeaves(im.size, leaves)
-	if err != nil {
+	if err := im.checkLeaves(leaves, "the version"); err != nil {
 		return err
-	}
-	if want := im.manifest.TargetRoot; got != want {
-		return &delta.MismatchError{What: "the version", Who: "the manifest", Got: got, Want: want}
 	}
 	return s.write(filepath.Join(im.dir, leavesFile), leaves)
 }

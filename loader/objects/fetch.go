@@ -64,7 +64,8 @@ func (s *Source) room(steps []Step) error {
 	if err := unix.Statfs(s.opts.Dir, &st); err != nil {
 		return fmt.Errorf("%s: %w", s.opts.Dir, err)
 	}
-	const reserve = 16 << 20 // as the loader's store keeps free
+	// As the loader's store keeps free.
+	const reserve = 16 << 20
 	if free := int64(st.Bavail) * int64(st.Bsize); free < need+reserve { //nolint:unconvert // uint32 on other systems
 		return fmt.Errorf("%s: %d bytes are to be fetched, the disk has %d left: %w", s.opts.Dir, need, free, loader.ErrDiskFull)
 	}
