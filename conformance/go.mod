@@ -12,6 +12,7 @@ require (
 	github.com/coder/websocket v1.8.15
 	github.com/envoyproxy/go-control-plane v0.14.0
 	github.com/envoyproxy/go-control-plane/envoy v1.40.0
+	github.com/hanwen/go-fuse/v2 v2.8.0
 	github.com/quadnine/quadnine v0.0.0
 	github.com/quadnine/quadnine/bench v0.0.0-00010101000000-000000000000
 	go.opentelemetry.io/collector/component/componenttest v0.160.0

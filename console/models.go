@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -47,6 +48,26 @@ type Version struct {
 	Weight   float64   `json:"weight"`             // percentage of callers
 	Evidence string    `json:"evidence,omitempty"` // of its trial, as the audit log writes it
 	Expect   string    `json:"expect,omitempty"`   // how long a decision takes
+	Blocked  string    `json:"blocked,omitempty"`  // why it must not be tried any more, although it answers
+	Narrower []string  `json:"narrower,omitempty"` // inputs that it refuses and the version before takes, and why
+}
+
+// Why is what there is to know of a version beside its state, for people.
+func (v *Version) Why() string {
+	out := v.Expect
+	add := func(s string) {
+		if out != "" {
+			out += "; "
+		}
+		out += s
+	}
+	if v.Blocked != "" {
+		add("blocked, and goes on without a standby: " + v.Blocked)
+	}
+	if len(v.Narrower) > 0 {
+		add("refuses inputs that the version before takes: " + strings.Join(v.Narrower, ", "))
+	}
+	return out
 }
 
 // Refused is a version that was taken back and is not tried again by itself.
@@ -100,8 +121,8 @@ func modelLines(w io.Writer, m Model) {
 		if v.Evidence != "" {
 			_, _ = fmt.Fprintf(w, "        %s\n", printable(v.Evidence))
 		}
-		if v.Expect != "" {
-			_, _ = fmt.Fprintf(w, "        %s\n", printable(v.Expect))
+		if why := v.Why(); why != "" {
+			_, _ = fmt.Fprintf(w, "        %s\n", printable(why))
 		}
 	}
 	if m.Store != nil && m.Mappings != nil {

@@ -108,11 +108,49 @@ func (l *Loader) takeBlocked(b *Block) error {
 		return l.dropStandby(m, b)
 	}
 	if err != nil {
+		l.tellBlocked(m)
 		return fmt.Errorf("%w: it goes on: %s", err, b.Reason)
 	}
 	l.opts.TakenBack(&bad.info, &to.info, b.Reason, false)
 	l.rolledBack(m, bad, b.Reason)
 	return nil
+}
+
+// blockOf returns what blocks a version that is here.
+func (l *Loader) blockOf(i *Info) (Block, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, ok := l.blocked[blockKey{i.Model, i.Number, i.Root}]
+	return b, ok
+}
+
+// tellBlocked tells of a model's active version that is blocked: it answers all the
+// same, for there is nothing to go back to.
+func (l *Loader) tellBlocked(m *model) {
+	m.mu.Lock()
+	v := m.active
+	m.mu.Unlock()
+	if v == nil {
+		return
+	}
+	if b, ok := l.blockOf(&v.info); ok {
+		ev := l.about(EventBlockedActive, v, b.At, 0)
+		ev.Reason = b.Reason + ": it goes on, for there is no standby to go back to; ship a version with a higher number"
+		l.events.emit(ev)
+	}
+}
+
+// leaveBlocked unloads a version that was the active one until now, if it is blocked:
+// it answered only as long as there was no other, and is not gone back to.
+func (l *Loader) leaveBlocked(m *model, old *Version) error {
+	if old == nil {
+		return nil
+	}
+	b, ok := l.blockOf(&old.info)
+	if !ok {
+		return nil
+	}
+	return l.dropStandby(m, &b)
 }
 
 // dropStandby unloads a standby that must not be gone back to.

@@ -12,7 +12,7 @@ import (
 // rootOf returns a version's root, as its drop says.
 func (r *rig) rootOf(name string) (root delta.Root) {
 	r.t.Helper()
-	_, mf, err := readManifest(r.candidate(name))
+	_, mf, _, err := readManifest(r.candidate(name))
 	must(r.t, err)
 	return mf.TargetRoot
 }
@@ -164,5 +164,49 @@ func TestBlocksAreBounded(t *testing.T) {
 	if len(b) != maxBlocks || b[0].Number != 2 || b[len(b)-1].Number != maxBlocks+1 {
 		t.Errorf("%d blocks, from %d to %d", len(b), b[0].Number, b[len(b)-1].Number)
 	}
+	r.close()
+}
+
+// A blocked version that answers alone goes on, which is told, at the next start too;
+// once another one answers it is not kept to go back to.
+func TestBlockedVersionThatAnswersAlone(t *testing.T) {
+	r := newRig(t, nil)
+	r.drop(1, 0, atOnce)
+	r.await(EventActive, 1)
+	blocked := func() (why string) {
+		for _, s := range r.l.Versions("score") {
+			if s.State == Active {
+				why = s.Blocked
+			}
+		}
+		return why
+	}
+	if why := blocked(); why != "" {
+		t.Errorf("blocked for %q", why)
+	}
+	if err := r.l.Block(t.Context(), Block{Model: "score", Number: 1, Root: r.rootOf("v1"), Reason: "bad elsewhere"}); !errors.Is(err, ErrNoStandby) {
+		t.Errorf("%v, want ErrNoStandby", err)
+	}
+	for range 2 {
+		if ev := r.await(EventBlockedActive, 1); !strings.Contains(ev.Reason, "bad elsewhere: it goes on") {
+			t.Errorf("%+v", ev)
+		}
+		if why := blocked(); why != "bad elsewhere" {
+			t.Errorf("blocked for %q", why)
+		}
+		r.serves(1)
+		r.close()
+		r.open()
+	}
+	r.drop(2, 1, atOnce)
+	r.await(EventActive, 2)
+	r.await(EventUnloadSuccess, 1)
+	if err := r.l.Rollback(t.Context(), "score", 2, "by hand"); !errors.Is(err, ErrNoStandby) {
+		t.Errorf("%v, want ErrNoStandby: a blocked version is not gone back to", err)
+	}
+	if why := blocked(); why != "" {
+		t.Errorf("v2 is blocked for %q", why)
+	}
+	r.serves(2)
 	r.close()
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/modelsign"
 )
 
 // chains say when a chain of deltas is written anew: past any of these.
@@ -166,7 +167,7 @@ func (s *store) flatten(ctx context.Context, im *image, c chains, o delta.Option
 // room reserves what a compacted version will take.
 func (s *store) room(im *image, size int64) (release func(), err error) {
 	size += delta.LeafCount(im.size) * delta.RootSize
-	if free, err := s.free(); err == nil && free < size+diskReserve {
+	if free, err := s.free(); err == nil && free < size+DiskReserve {
 		return nil, fmt.Errorf("takes %d bytes, the store's disk has %d left: %w", size, free, ErrDiskFull)
 	}
 	return s.usage.reserve(im.manifest.Model, im.number(), size)
@@ -251,7 +252,7 @@ func (s *store) strip(model string, number uint64) error {
 		return nil
 	}
 	var errs []error
-	for _, name := range []string{durableFile, originFile, blobFile, patchFile, leavesFile, manifestFile} {
+	for _, name := range []string{durableFile, originFile, blobFile, patchFile, leavesFile, manifestFile, modelsign.FileName} {
 		if name = filepath.Join(dir, name); exists(name) {
 			errs = append(errs, s.removeAll(name))
 		}

@@ -9,14 +9,16 @@ import (
 	"time"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/oci"
 )
 
 // drop is what is known about a drop.
 type drop struct {
 	cand   Candidate
-	seen   time.Time // when it was found
-	raw    []byte    // its manifest's bytes
-	links  []link    // what it brings in below itself
+	seen   time.Time   // when it was found
+	raw    []byte      // its manifest's bytes
+	layout *oci.Layout // nil for a plain drop
+	links  []link      // what it brings in below itself
 	mf     *delta.Manifest
 	status dropStatus
 	reason error // why it waits or is quarantined
@@ -118,16 +120,17 @@ func (l *Loader) read(d *drop) {
 	seen := now()
 	var raw []byte
 	var mf *delta.Manifest
+	var layout *oci.Layout
 	var links []link
 	l.submit(lane{readLane, c.Drop}, func() (err error) {
-		if raw, mf, err = readManifest(c); err == nil {
+		if raw, mf, layout, err = readManifest(c); err == nil {
 			links, err = readLinks(c)
 		}
 		return err
 	}, func(err error) {
 		same := err == nil && bytes.Equal(raw, d.raw)
 		l.mu.Lock()
-		d.raw, d.mf, d.seen, d.links = raw, mf, seen, links
+		d.raw, d.mf, d.layout, d.seen, d.links = raw, mf, layout, seen, links
 		l.mu.Unlock()
 		if !same {
 			d.stored = nil

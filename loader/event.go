@@ -37,6 +37,8 @@ const (
 	EventShed          Kind = "model.shed"           // a version that nothing needs was removed to make room for a drop, before its age to be tiered
 	EventMemory        Kind = "model.memory"         // at start: what the stored versions take of the control group's memory; Bytes of files
 	EventShort         Kind = "model.memory.short"   // the files of all versions do not fit the control group's memory, see Reason
+	EventUnlocked      Kind = "model.unlocked"       // a stored version answers without being locked into memory, see Reason
+	EventBlockedActive Kind = "model.blocked.active" // a blocked version goes on answering, as nothing else is there, see Reason
 	EventLost          Kind = "model.lost"           // a stored version could not be brought back at start
 )
 

@@ -32,6 +32,7 @@ type image struct {
 	tensors  []delta.Tensor
 	byName   map[string]int
 	parts    []window    // header and tensors, in file order
+	summed   string      // SHA-256 of the blob, when it was compared on its way in
 	durable  atomic.Bool // it and what it is made of is on disk for good
 }
 

@@ -10,7 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/modelsign"
+	"github.com/quadnine/quadnine/loader/oci"
 )
 
 // Mode says where a version's bytes stay.
@@ -27,22 +31,37 @@ type ingest struct {
 	store   *store
 	cand    Candidate
 	mf      *delta.Manifest
-	raw     []byte // the manifest's bytes
+	raw     []byte      // the manifest's bytes
+	layout  *oci.Layout // nil for a plain drop
 	mode    Mode
 	keys    []*delta.PublicKey
+	trust   []*modelsign.Key
+	bundle  bundle
 	hash    delta.Options
 	patches *patcher
 	base    *image // nil when there is none or it is missing
 	from    origin
 }
 
-// readManifest reads a drop's manifest.
-func readManifest(c Candidate) (raw []byte, mf *delta.Manifest, err error) {
+// readManifest reads a drop's manifest. layout is nil for a plain drop.
+func readManifest(c Candidate) (raw []byte, mf *delta.Manifest, layout *oci.Layout, err error) {
 	root, err := c.Open()
 	if err != nil {
-		return nil, nil, escape(err)
+		return nil, nil, nil, escape(err)
 	}
 	defer closeRoot(root)
+	if oci.Is(root.FS()) {
+		layout, err = readLayout(root)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return layout.Raw, layout.Manifest, layout, nil
+	}
+	raw, mf, err = readPlain(root)
+	return raw, mf, nil, err
+}
+
+func readPlain(root *os.Root) (raw []byte, mf *delta.Manifest, err error) {
 	f, fi, err := openRegular(root, delta.ManifestName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("%w: %w", errNotCommitted, err)
@@ -53,7 +72,7 @@ func readManifest(c Candidate) (raw []byte, mf *delta.Manifest, err error) {
 	defer f.Close()
 	const most = 1 << 20
 	if fi.Size() > most {
-		return nil, nil, fmt.Errorf("%s: has %d bytes, at most %d are read: %w", delta.ManifestName, fi.Size(), most, ErrSize)
+		return nil, nil, fmt.Errorf("%s: has %d bytes, at most %d are read; rename a manifest there: %w", delta.ManifestName, fi.Size(), most, ErrSize)
 	}
 	if raw, err = io.ReadAll(io.LimitReader(f, most)); err != nil {
 		return nil, nil, err
@@ -70,13 +89,16 @@ func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, escape(err)
 	}
 	if !fi.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s: is no regular file (%v)", name, fi.Mode().Type())
+		return nil, nil, fmt.Errorf("%s: is no regular file (%v): put the file itself there", name, fi.Mode().Type())
 	}
-	f, err := root.Open(name)
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may be a pipe by now
 	if err != nil {
 		return nil, nil, escape(err)
 	}
-	if fi, err = f.Stat(); err != nil {
+	if fi, err = f.Stat(); err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%s: is no regular file any more (%v)", name, fi.Mode().Type())
+	}
+	if err != nil {
 		f.Close()
 		return nil, nil, err
 	}
@@ -86,7 +108,10 @@ func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 // escape names the error that os.Root has no name for.
 func escape(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok && strings.Contains(e.Err.Error(), "escapes") {
-		return fmt.Errorf("%w: %w", ErrEscapes, err)
+		return fmt.Errorf("%w: %w: put the file itself there", ErrEscapes, err)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: put it there, and rename MANIFEST.json (of an image layout, index.json) into place once more", err)
 	}
 	return err
 }
@@ -99,8 +124,14 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 	}
 	defer closeRoot(root)
 	use, err := in.choose(root)
+	if err == nil {
+		err = in.checkSubject(use)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if in.bundle.open(root, in.trust); in.bundle.err != nil && len(in.keys) == 0 {
+		return nil, refusedBundle(in.bundle.err) // before all of it is copied and parsed
 	}
 	release, err := in.reserve(use)
 	if err != nil {
@@ -114,6 +145,9 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 	defer func() { err = errors.Join(err, in.store.removeAll(tmp)) }() // nothing is left there once it was moved
 	im = &image{manifest: in.mf, base: in.base, origin: in.from}
 	im.origin.Role, im.origin.Ingested = use.Role, use.Size
+	if in.layout != nil {
+		im.origin.Image = in.layout.Image.Digest.String()
+	}
 	if use.Role == delta.RoleFull {
 		im.base = nil
 	}
@@ -133,7 +167,7 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 		}
 		defer release()
 	}
-	if err := in.checkSignature(root, im); err != nil {
+	if err := in.checkSignature(ctx, root, im, use, im.summed); err != nil {
 		return nil, err
 	}
 	if err := im.build(); err != nil {
@@ -141,7 +175,7 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 	}
 	// Who deletes a drop midway does not want it, though a file that is open can
 	// be read to its end.
-	if _, err := root.Stat(delta.ManifestName); err != nil {
+	if _, err := root.Stat(in.commit()); err != nil {
 		return nil, fmt.Errorf("deleted while it was read: %w", escape(err))
 	}
 	if leaves != nil {
@@ -151,6 +185,7 @@ func (in *ingest) run(ctx context.Context) (im *image, err error) {
 	}
 	err = errors.Join(
 		in.store.write(filepath.Join(tmp, manifestFile), in.raw),
+		in.keepBundle(im, tmp),
 		in.store.writeJSON(filepath.Join(tmp, originFile), im.origin))
 	if err != nil {
 		return nil, err
@@ -167,12 +202,12 @@ func (in *ingest) choose(root *os.Root) (use delta.File, err error) {
 		if only != "" && f.Role != only {
 			continue
 		}
-		fi, err := root.Stat(f.Path)
+		fi, err := root.Stat(in.place(f))
 		if err != nil {
-			return use, escape(err)
+			return use, fmt.Errorf("%s: %w", in.name(f), escape(err))
 		}
 		if fi.Size() != f.Size {
-			return use, fmt.Errorf("%s: has %d bytes, the manifest says %d: cut off, or still being written when the manifest was renamed: %w", f.Path, fi.Size(), f.Size, ErrSize)
+			return use, fmt.Errorf("%s: has %d bytes, the manifest says %d: cut off, or still being written when the manifest was renamed: copy it, then rename %s into place once more: %w", in.name(f), fi.Size(), f.Size, in.commit(), ErrSize)
 		}
 	}
 	use, ok := in.mf.File(delta.RoleDelta)
@@ -186,7 +221,7 @@ func (in *ingest) choose(root *os.Root) (use delta.File, err error) {
 		}
 	}
 	if in.mode == Copy {
-		if free, err := in.store.free(); err == nil && free < use.Size+diskReserve {
+		if free, err := in.store.free(); err == nil && free < use.Size+DiskReserve {
 			return use, fmt.Errorf("%s: takes %d bytes, the store's disk has %d left: %w", use.Path, use.Size, free, ErrDiskFull)
 		}
 	}
@@ -196,7 +231,7 @@ func (in *ingest) choose(root *os.Root) (use delta.File, err error) {
 // reserve takes of the quota what the version will take of the store. Its leaves
 // are an estimate for a delta, whose target's size is not known yet.
 func (in *ingest) reserve(use delta.File) (release func(), err error) {
-	whole, n := use.Size, int64(len(in.raw))
+	whole, n := use.Size, int64(len(in.raw)+len(in.bundle.raw))
 	if in.base != nil {
 		whole = in.base.size
 	}
@@ -210,7 +245,7 @@ func (in *ingest) reserve(use delta.File) (release func(), err error) {
 // bring opens the file to use, copied or in place, and checks its root before
 // any of it is mapped. leaves are those of a full file.
 func (in *ingest) bring(ctx context.Context, root *os.Root, use delta.File, im *image, tmp string) (leaves delta.Leaves, err error) {
-	f, fi, err := openRegular(root, use.Path)
+	f, fi, err := openRegular(root, in.place(use))
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +254,7 @@ func (in *ingest) bring(ctx context.Context, root *os.Root, use delta.File, im *
 		return nil, in.patch(ctx, root, f, use, im, tmp)
 	}
 	if in.mode == InPlace {
-		name := filepath.Join(in.cand.Dir, use.Path)
+		name := filepath.Join(in.cand.Dir, in.place(use))
 		if name, err = filepath.Abs(name); err != nil {
 			return nil, err
 		}
@@ -265,17 +300,21 @@ func (in *ingest) copy(ctx context.Context, f *os.File, use delta.File, im *imag
 		skip = h.PayloadOffset
 	}
 	name := filepath.Join(tmp, blobFile)
-	w, err := in.store.create(name)
+	w, err := in.store.createSized(name, use.Size)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", use.Path, err)
 	}
 	var h delta.Hasher
-	n, err := copyHashed(ctx, w, &h, f, skip)
+	sums := in.summing(use, w)
+	n, err := copyHashed(ctx, sums, &h, atMost(f, use), skip)
 	if err := errors.Join(err, w.Close()); err != nil {
 		return nil, fmt.Errorf("%s: copying: %w", use.Path, explain(err))
 	}
 	if n != use.Size {
-		return nil, fmt.Errorf("%s: %d bytes could be read, the manifest says %d: %w", use.Path, n, use.Size, ErrSize)
+		return nil, in.changed(use, n)
+	}
+	if im.summed, err = sums.check(); err != nil {
+		return nil, err
 	}
 	g, err := os.Open(name)
 	if err != nil {
@@ -295,6 +334,15 @@ func (in *ingest) copy(ctx context.Context, f *os.File, use delta.File, im *imag
 	return nil, nil
 }
 
+// atMost reads a file to be copied: no more than shows that it grows meanwhile.
+func atMost(f *os.File, use delta.File) io.Reader { return io.LimitReader(f, use.Size+1) }
+
+// changed is why a file is not used of which n bytes were read.
+func (in *ingest) changed(use delta.File, n int64) error {
+	return fmt.Errorf("%s: %d bytes were read, the manifest says %d: it changed meanwhile; copy it, then rename %s into place once more: %w",
+		in.name(use), n, use.Size, in.commit(), ErrSize)
+}
+
 func checkRoot(use delta.File, leaves delta.Leaves) error {
 	got, err := delta.RootFromLeaves(use.Size, leaves)
 	if err == nil && got != use.BLAKE3 {
@@ -309,7 +357,9 @@ func checkRoot(use delta.File, leaves delta.Leaves) error {
 // copyHashed copies all of r to w and shows h what comes after the first skip
 // bytes.
 func copyHashed(ctx context.Context, w, h io.Writer, r io.Reader, skip int64) (n int64, err error) {
-	buf := make([]byte, 256<<10) // stays in the core's cache between the write and the hash
+	lent := aheads.Get().(*[aheadMost]byte) // stays in the core's cache between the write and the hash
+	defer aheads.Put(lent)
+	buf := lent[:]
 	for ctx.Err() == nil {
 		m, err := io.ReadFull(r, buf)
 		if m == 0 {
@@ -330,40 +380,4 @@ func copyHashed(ctx context.Context, w, h io.Writer, r io.Reader, skip int64) (n
 		}
 	}
 	return n, context.Cause(ctx)
-}
-
-// checkSignature checks who made the drop, when a key is configured. A manifest
-// with a delta is signed over it, even where another file is used.
-func (in *ingest) checkSignature(root *os.Root, im *image) error {
-	if len(in.keys) == 0 {
-		return nil
-	}
-	var h *delta.Header
-	d, ok := in.mf.File(delta.RoleDelta)
-	switch {
-	case im.delta != nil && im.origin.Patch == "":
-		h = &im.delta.Header
-	case ok:
-		f, fi, err := openRegular(root, d.Path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if h, err = delta.ParseHeader(f, fi.Size()); err != nil {
-			return fmt.Errorf("%s: %w", d.Path, err)
-		}
-	}
-	return checkSigned(in.keys, in.mf, h)
-}
-
-// checkSigned checks a manifest's signature; h is its delta's header, if any.
-func checkSigned(keys []*delta.PublicKey, mf *delta.Manifest, h *delta.Header) error {
-	signed, err := mf.SignedRoot(h)
-	if err == nil {
-		err = delta.VerifySignature(keys, mf.Signature, signed)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrSignature, err)
-	}
-	return nil
 }

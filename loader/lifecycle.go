@@ -22,7 +22,7 @@ func (l *Loader) bring(m *model, d *drop) {
 		return
 	}
 	in := &ingest{
-		store: l.store, cand: d.cand, mf: d.mf, raw: d.raw, mode: l.opts.Mode, keys: l.opts.Keys, hash: l.hashing(), patches: l.patches,
+		store: l.store, cand: d.cand, mf: d.mf, raw: d.raw, layout: d.layout, mode: l.opts.Mode, keys: l.opts.Keys, trust: l.opts.Trust, hash: l.hashing(), patches: l.patches,
 		base: d.base, from: origin{Drop: d.cand.Drop, Dropped: d.seen},
 	}
 	if d.cand.Copied {
@@ -262,7 +262,7 @@ func (l *Loader) promote(m *model, v *Version, reason string) error {
 		m.retained[v.info.Number] = true
 	}
 	l.events.emit(ev)
-	err = l.save()
+	err = errors.Join(l.leaveBlocked(m, old), l.save())
 	l.settle(m, v.image)
 	l.decided(m, v, nil)
 	return err

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/oci"
 )
 
 // link is a version below a drop's own that is brought in as its base only.
@@ -16,16 +17,18 @@ type link struct {
 	cand Candidate
 	raw  []byte // its manifest's bytes
 	mf   *delta.Manifest
+
+	layout *oci.Layout // nil for a plain drop
 }
 
 // readLinks reads the manifests of the drops below c.
 func readLinks(c Candidate) (links []link, err error) {
 	for _, b := range c.Below {
-		raw, mf, err := readManifest(b)
+		raw, mf, layout, err := readManifest(b)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", b.Drop, err)
 		}
-		links = append(links, link{b, raw, mf})
+		links = append(links, link{b, raw, mf, layout})
 	}
 	return links, nil
 }
@@ -67,7 +70,7 @@ func (m *model) checkLinks(d *drop) error {
 func (in *ingest) below(ctx context.Context, links []link) (done []*image, err error) {
 	for _, l := range links {
 		step := *in
-		step.cand, step.mf, step.raw = l.cand, l.mf, l.raw
+		step.cand, step.mf, step.raw, step.layout = l.cand, l.mf, l.raw, l.layout
 		step.from.BaseOnly = true
 		im, err := step.run(ctx)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"sync"
 
 	"github.com/quadnine/quadnine/internal/mmap"
 )
@@ -87,6 +88,7 @@ func (l *layout) copyPiece(r *mmap.Region, p piece, segs []segment) error {
 func (l *layout) patches(segs []segment, failed *error) iter.Seq2[int64, []byte] {
 	return func(yield func(int64, []byte) bool) {
 		var src ahead
+		defer src.free()
 		first := 0 // of segs, that reaches into the piece: both ascend
 		for _, p := range l.over {
 			if p.blob != nil {
@@ -114,7 +116,7 @@ func (l *layout) patches(segs []segment, failed *error) iter.Seq2[int64, []byte]
 					continue // it shows through
 				}
 				for s.n > 0 {
-					b, err := src.bytes(s.blob, s.src, min(s.n, copyStep))
+					b, err := src.bytes(s.blob, s.src, min(s.n, aheadMost))
 					if err != nil {
 						*failed = err
 						return
@@ -161,19 +163,24 @@ type aheadFile struct {
 	off  int64
 	b    []byte // what was read from byte off on
 	next int64  // how much to read when the pieces go on
+	lent *[aheadMost]byte
 }
 
 // What is read at once grows from the first to the last as long as pieces follow
 // one another.
 const aheadFirst, aheadMost = 16 << 10, 256 << 10
 
-// bytes returns n bytes of a file from off on, which are good until the next
-// call.
+// aheads are lent to files that are read ahead: growing them anew for each version
+// leaves the collector half a megabyte.
+var aheads = sync.Pool{New: func() any { return new([aheadMost]byte) }}
+
+// bytes returns n bytes of a file, aheadMost at most, from off on, which are good
+// until the next call.
 func (a *ahead) bytes(from *blob, off, n int64) ([]byte, error) {
 	i := slices.IndexFunc(a.files, func(f *aheadFile) bool { return f.blob == from })
 	if i < 0 {
 		i = len(a.files)
-		a.files = append(a.files, &aheadFile{blob: from, off: off, next: aheadFirst})
+		a.files = append(a.files, &aheadFile{blob: from, off: off, next: aheadFirst, lent: aheads.Get().(*[aheadMost]byte)})
 	}
 	f := a.files[i]
 	end := f.off + int64(len(f.b))
@@ -184,11 +191,19 @@ func (a *ahead) bytes(from *blob, off, n int64) ([]byte, error) {
 			f.next = min(2*f.next, aheadMost)
 		}
 		size := max(n, min(f.next, from.size-off))
-		f.off, f.b = off, slices.Grow(f.b[:0], int(size))[:size]
+		f.off, f.b = off, f.lent[:size]
 		if err := from.read(f.b, off); err != nil {
 			f.b = nil
 			return nil, err
 		}
 	}
 	return f.b[off-f.off:][:n], nil
+}
+
+// free ends the use of what bytes returned.
+func (a *ahead) free() {
+	for _, f := range a.files {
+		aheads.Put(f.lent)
+	}
+	a.files = nil
 }

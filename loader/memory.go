@@ -42,6 +42,11 @@ func (l *Loader) needs(more *image, private int64) (n need, limited bool) {
 	return n, true
 }
 
+// roomIn returns how much of a control group's limit versions may bring what the
+// kernel cannot take back up to: nine tenths, as --max-memory is by default. The
+// process allocates while a version is brought in, and would be killed for it.
+func roomIn(limit int64) int64 { return limit / 10 * 9 }
+
 // String has the figures, for people.
 func (n *need) String() string {
 	const mb = 1e6
@@ -56,9 +61,9 @@ func (l *Loader) admitMemory(model string, im *image, private int64) error {
 	n, limited := l.needs(im, private)
 	switch {
 	case !limited:
-	case n.fixed+n.private > n.limit:
-		return fmt.Errorf("%s takes %s: raise its limit, or ship the version whole with tensors that begin on pages: %w", im, &n, errGroupMemory)
-	case n.fixed+n.private+n.files > n.limit:
+	case n.fixed+n.private > roomIn(n.limit):
+		return fmt.Errorf("%s takes %s, at most %.1f MB may be: raise its limit, or ship the version whole with tensors that begin on pages: %w", im, &n, float64(roomIn(n.limit))/1e6, errGroupMemory)
+	case n.fixed+n.private+n.files > n.limit && !l.opts.Lock: // who locks is refused, or told at the lock
 		l.events.emit(Event{
 			Kind: EventShort, Model: model, Version: im.number(), Drop: im.origin.Drop, Bytes: n.files,
 			Reason: fmt.Sprintf("with it the versions take %s: pages are read from disk again and again, so raise the group's limit", &n),

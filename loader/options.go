@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,12 +9,14 @@ import (
 	"time"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/modelsign"
 	"github.com/quadnine/quadnine/loader/patch"
 )
 
 // Defaults of Options.
 const (
 	DefaultReclaim    = 300 * time.Second // loader.md, design 5: leases held longer are revoked
+	DefaultWarmFor    = time.Minute       // 58 ms for each of as many requests as a manifest may have
 	DefaultJudgeEvery = 100 * time.Millisecond
 	DefaultCopyLimit  = 256 << 20       // bytes
 	retryFirst        = 5 * time.Second // after a failure that may pass, doubled up to retryMost
@@ -27,7 +30,8 @@ type Options struct {
 	Source    Source             // where drops come from; nil: none come
 	Judge     Judge              // nil: a canary is promoted after its promote_after
 	Mode      Mode               // default Copy
-	Keys      []*delta.PublicKey // when there are any, every drop must be signed by one
+	Keys      []*delta.PublicKey // when there are any, every drop must be signed by one of these or of Trust
+	Trust     []*modelsign.Key   // likewise, for the bundle of OpenSSF Model Signing in a drop
 	Schemas   []int              // schema versions this program can read; default 1
 	LookupEnv func(string) (string, bool)
 	Prepare   func(View) (any, error) // run on a version before it answers; its result is Lease.Prepared; an error quarantines the drop
@@ -42,8 +46,10 @@ type Options struct {
 	Sharer    Sharer // shows versions to other processes; nil: none do
 	// Warm is run on what Prepare made of a new version, before it answers anybody:
 	// it asks what the manifest's warmup says and returns how many answered as they
-	// should. An error quarantines the drop.
-	Warm func(v View, prepared any) (requests int64, err error)
+	// should. An error quarantines the drop. It must end when ctx does: after WarmFor,
+	// or when the loader is closed.
+	Warm    func(ctx context.Context, v View, prepared any) (requests int64, err error)
+	WarmFor time.Duration // for all warm-up requests of a version; default DefaultWarmFor
 	// Comparable says why a version cannot be computed beside the active one, given
 	// what Prepare made of both; nil when it can. It must not block.
 	Comparable func(shadow, active any) error
@@ -68,6 +74,11 @@ type Options struct {
 	// is refused. Default DefaultCopyLimit; negative: no limit.
 	CopyLimit int64
 
+	// Lock keeps every version's pages in memory from its warm-up until it is
+	// unmapped. A drop that would take more than the process may lock, or than the
+	// control group has room for, is refused.
+	Lock bool
+
 	// Quota bounds the bytes of files that the store may hold, Quotas those of single
 	// models; 0 or none: no bound. A drop that would exceed one is refused.
 	Quota  int64
@@ -90,8 +101,8 @@ func (o *Options) fill() error {
 	default:
 		return fmt.Errorf("loader: ingest mode %q: want %q or %q", o.Mode, Copy, InPlace)
 	}
-	if o.Reclaim < 0 || o.JudgeEvery < 0 {
-		return fmt.Errorf("loader: reclaim %v, judge every %v: want no negative times", o.Reclaim, o.JudgeEvery)
+	if o.Reclaim < 0 || o.JudgeEvery < 0 || o.WarmFor < 0 {
+		return fmt.Errorf("loader: reclaim %v, judge every %v, warm for %v: want no negative times", o.Reclaim, o.JudgeEvery, o.WarmFor)
 	}
 	if o.Schemas == nil {
 		o.Schemas = []int{1}

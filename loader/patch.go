@@ -100,7 +100,7 @@ func (in *ingest) choosePatch(root *os.Root) (use delta.File, err error) {
 // checkPatch says why a patch cannot be applied here, by what its header says and
 // before anything is copied.
 func (in *ingest) checkPatch(root *os.Root, use delta.File) error {
-	f, fi, err := openRegular(root, use.Path)
+	f, fi, err := openRegular(root, in.place(use))
 	if err != nil {
 		return err
 	}
@@ -118,10 +118,11 @@ func (in *ingest) checkPatch(root *os.Root, use delta.File) error {
 // digests and its signature were checked.
 func (in *ingest) patch(ctx context.Context, root *os.Root, f *os.File, use delta.File, im *image, tmp string) (err error) {
 	name := filepath.Join(tmp, patchFile)
-	if err := in.keepPatch(ctx, f, use, name); err != nil {
+	sum, err := in.keepPatch(ctx, f, use, name)
+	if err != nil {
 		return err
 	}
-	if err := in.checkSignature(root, im); err != nil {
+	if err := in.checkSignature(ctx, root, im, use, sum); err != nil {
 		return err
 	}
 	j := patchJob{}
@@ -173,35 +174,36 @@ func (in *ingest) patch(ctx context.Context, root *os.Root, f *os.File, use delt
 }
 
 // keepPatch copies a patch into the store while its digests are checked: it is
-// what the version came as, and what the manifest names.
-func (in *ingest) keepPatch(ctx context.Context, f *os.File, use delta.File, name string) error {
-	w, err := in.store.create(name)
+// what the version came as, and what the manifest names. sum is its SHA-256, when
+// somebody asks for it.
+func (in *ingest) keepPatch(ctx context.Context, f *os.File, use delta.File, name string) (sum string, err error) {
+	w, err := in.store.createSized(name, use.Size)
 	if err != nil {
-		return err
+		return "", fmt.Errorf("%s: %w", use.Path, err)
 	}
 	var tree delta.Hasher
 	var sha hash.Hash
 	var sums io.Writer = &tree
-	if use.SHA256 != "" {
+	if use.SHA256 != "" || in.bundle.statement != nil {
 		sha = sha256.New()
 		sums = io.MultiWriter(&tree, sha)
 	}
-	n, err := copyHashed(ctx, w, sums, f, 0)
+	n, err := copyHashed(ctx, w, sums, atMost(f, use), 0)
 	if err := errors.Join(err, w.Close()); err != nil {
-		return fmt.Errorf("%s: copying: %w", use.Path, explain(err))
+		return "", fmt.Errorf("%s: copying: %w", use.Path, explain(err))
 	}
 	if n != use.Size {
-		return fmt.Errorf("%s: %d bytes could be read, the manifest says %d: %w", use.Path, n, use.Size, ErrSize)
+		return "", in.changed(use, n)
 	}
 	if err := checkRoot(use, tree.Leaves()); err != nil {
-		return err
+		return "", err
 	}
 	if sha != nil {
-		if got := hex.EncodeToString(sha.Sum(nil)); got != use.SHA256 {
-			return fmt.Errorf("%s: SHA-256 is %s, the manifest says %s", use.Path, got, use.SHA256)
+		if sum = hex.EncodeToString(sha.Sum(nil)); use.SHA256 != "" && sum != use.SHA256 {
+			return "", fmt.Errorf("%s: SHA-256 is %s, the manifest says %s", use.Path, sum, use.SHA256)
 		}
 	}
-	return nil
+	return sum, nil
 }
 
 // describe says where the base's bytes are and what is to come out.
@@ -222,12 +224,11 @@ func (j *patchJob) describe(in *ingest) {
 // check refuses a patch that cannot be applied here, with the figures, before a
 // child is started on it.
 func (p *patcher) check(need patch.Need) error {
-	const reserve = 16 << 20 // for state, leaves and manifest
 	const mb = 1e6
 	if len(p.child.Command) == 0 {
 		return errNoChild
 	}
-	if free, err := p.free(); err == nil && free < need.Disk+reserve {
+	if free, err := p.free(); err == nil && free < need.Disk+DiskReserve {
 		return fmt.Errorf("applying it takes %d MB of the store's disk for a while, and the delta that is kept; %d MB are left: make room, or ship a .qd delta: %w",
 			need.Disk/mb, free/mb, ErrDiskFull)
 	}

@@ -84,7 +84,7 @@ func split(path string) (dir, name string) {
 func (j *journal) add(s step) { j.steps = append(j.steps, s) }
 
 func (j *journal) volume() volume {
-	return volume{create: j.create, mkdirAll: j.mkdirAll, rename: j.rename, removeAll: j.removeAll, syncPath: j.syncPath}
+	return volume{create: j.create, mkdirAll: j.mkdirAll, rename: j.rename, removeAll: j.removeAll, syncPath: j.syncPath, allocate: allocate}
 }
 
 func (j *journal) create(name string) (file, error) {

@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-
-	"github.com/quadnine/quadnine/loader/delta"
 )
 
 // recover brings back what the last run left. It runs before the loader's
@@ -45,6 +43,9 @@ func (l *Loader) recover(ctx context.Context) error {
 		for n := range m.images {
 			l.store.measure(m.name, n)
 		}
+	}
+	for _, m := range *l.models.Load() {
+		l.tellBlocked(m)
 	}
 	l.tellMemory()
 	_ = l.save() // an event tells, and it is tried again: a full disk must not keep what is here from serving
@@ -89,7 +90,7 @@ func (l *Loader) revive(ctx context.Context, m *model, n uint64) (*Version, erro
 		err = l.prepare(v)
 	}
 	if err == nil {
-		l.submit(lane{settleLane, m.name}, v.region.Populate, func(error) {}) // only to spare the readers the faults
+		l.submit(lane{settleLane, m.name}, func() error { return l.repopulate(v) }, func(error) {})
 		if !im.durable.Load() {
 			l.settle(m, im)
 		}
@@ -148,17 +149,10 @@ func (l *Loader) undecided(ctx context.Context, m *model) error {
 // served by it yet, so the keys that are configured now count, not those of the
 // last run.
 func (l *Loader) requeue(im *image) error {
-	if len(l.opts.Keys) > 0 {
-		var h *delta.Header
-		if im.delta != nil && im.origin.Patch == "" {
-			h = &im.delta.Header
-		}
-		// Without the delta that its manifest is signed over it fails: the drop has it.
-		if err := checkSigned(l.opts.Keys, im.manifest, h); err != nil {
-			return err
-		}
-	}
 	raw, err := os.ReadFile(filepath.Join(im.dir, manifestFile))
+	if err == nil {
+		err = l.checkStored(im, raw)
+	}
 	if err != nil {
 		return err
 	}

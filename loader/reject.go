@@ -36,7 +36,7 @@ var (
 
 // transient reports whether the same drop may pass later on.
 func transient(err error) bool {
-	for _, e := range []error{ErrDiskFull, ErrQuota, fs.ErrNotExist, ErrTooManyMaps, errGroupMemory, patch.ErrKilled, errInterrupted, errNotCommitted, unix.ESTALE, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+	for _, e := range []error{ErrDiskFull, ErrQuota, fs.ErrNotExist, ErrTooManyMaps, ErrLockLimit, errGroupMemory, patch.ErrKilled, errInterrupted, errNotCommitted, unix.ESTALE, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -66,7 +66,7 @@ func (m *model) admit(mf *delta.Manifest, asked bool, lookup func(string) (strin
 	}
 	for _, v := range m.mapped {
 		if v.state != Unloading && v.state != Freed && v.state != Failed && v.info.Number == mf.Version {
-			return fmt.Errorf("%s@%d is %s, %s: %w", mf.Model, mf.Version, v.state, same(v.info.Root, mf.TargetRoot), ErrPresent)
+			return fmt.Errorf("%s@%d is %s, %s; other bytes need a higher number: %w", mf.Model, mf.Version, v.state, same(v.info.Root, mf.TargetRoot), ErrPresent)
 		}
 	}
 	if a := m.active; a != nil && mf.Version < a.info.Number && !asked {
@@ -77,13 +77,13 @@ func (m *model) admit(mf *delta.Manifest, asked bool, lookup func(string) (strin
 	}
 	for _, name := range mf.RequiredEnv {
 		if _, ok := lookup(name); !ok {
-			return fmt.Errorf("required_env: %s is not set here: %w", name, ErrEnvironment)
+			return fmt.Errorf("required_env: %s is not set here; start the sidecar with it: %w", name, ErrEnvironment)
 		}
 	}
 	if slices.Contains(schemas, mf.SchemaVersion) {
 		return nil
 	}
-	return fmt.Errorf("schema_version: is %d, this program knows %v: %w", mf.SchemaVersion, schemas, ErrSchema)
+	return fmt.Errorf("schema_version: is %d, this program knows %v; ship it as one of these, or update the program: %w", mf.SchemaVersion, schemas, ErrSchema)
 }
 
 func same(have, got delta.Root) string {

@@ -238,26 +238,26 @@ func TestReloadDoesNotDoubleMemory(t *testing.T) {
 // files, and private copies of such pages. In kB.
 func residentOf(tb testing.TB, inodes map[uint64]bool) (file, private int) {
 	tb.Helper()
+	kb := smapsOf(tb, inodes)
+	return kb["Rss:"] - kb["Anonymous:"], kb["Anonymous:"]
+}
+
+// smapsOf adds up what the kernel says of this process's mappings of files, by
+// inode: kB by smaps' field.
+func smapsOf(tb testing.TB, inodes map[uint64]bool) map[string]int {
+	tb.Helper()
 	b, err := os.ReadFile("/proc/self/smaps")
 	must(tb, err)
-	inside := false
+	sums, inside := make(map[string]int), false
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		if !strings.HasSuffix(f[0], ":") { // from-to perms offset device inode name
 			n, err := strconv.ParseUint(f[4], 10, 64)
 			must(tb, err)
 			inside = inodes[n]
-			continue
-		}
-		if kb, err := strconv.Atoi(f[1]); err == nil && inside {
-			switch f[0] {
-			case "Rss:":
-				file += kb
-			case "Anonymous:":
-				private += kb
-				file -= kb
-			}
+		} else if kb, err := strconv.Atoi(f[1]); err == nil && inside {
+			sums[f[0]] += kb
 		}
 	}
-	return file, private
+	return sums
 }

@@ -20,11 +20,8 @@ func deaf(t *testing.T, dir string, rescan time.Duration) *Watcher {
 	t.Helper()
 	n, err := fsnotify.NewWatcher()
 	must(t, err)
-	w := &Watcher{
-		dir: dir, rescan: rescan, notify: n, add: func(string) error { return nil }, remote: func(string) bool { return true },
-		c: make(chan Candidate), done: make(chan struct{}), known: make(map[string]mark),
-	}
-	w.wg.Go(w.run)
+	w := &Watcher{dir: dir, rescan: rescan, notify: n, add: func(string) error { return nil }, remote: func(string) bool { return true }}
+	w.start()
 	t.Cleanup(func() { must(t, w.Close()) })
 	return w
 }
@@ -186,8 +183,8 @@ func TestGroupSmallerThanBaseAndDelta(t *testing.T) {
 	g := new(group)
 	r := newRig(t, func(o *Options) { o.group = g.read })
 	base := int64(len(r.shape.file(1)))
-	g.fixed.Store(10 << 20)
-	g.limit.Store(10<<20 + base + base/8)
+	g.fixed.Store(6 << 20)
+	g.limit.Store(6<<20 + base + base/8)
 	r.drop(1, 0, atOnce)
 	for ev := range r.l.Events() { // base alone fits
 		if ev.Kind == EventShort {
@@ -199,7 +196,7 @@ func TestGroupSmallerThanBaseAndDelta(t *testing.T) {
 	}
 	r.drop(2, 1, atOnce)
 	short := r.await(EventShort, 2)
-	if want := "of the 11.7 MB that the control group allows 10.5 MB are taken"; !strings.Contains(short.Reason, want) || short.Bytes <= base {
+	if want := "of the 7.5 MB that the control group allows 6.3 MB are taken"; !strings.Contains(short.Reason, want) || short.Bytes <= base {
 		t.Errorf("%+v, want %q and the bytes of both files", short, want)
 	}
 	if ev := r.await(EventActive, 2); ev.Copied == 0 {
@@ -208,7 +205,7 @@ func TestGroupSmallerThanBaseAndDelta(t *testing.T) {
 	r.serves(2)
 	r.quiesce()
 
-	g.fixed.Store(g.limit.Load() - 4096)
+	g.fixed.Store(roomIn(g.limit.Load()) - 4096) // the rest is the process's own
 	r.drop(3, 2, atOnce)
 	ev := r.await(EventQuarantined, 3)
 	if !strings.Contains(ev.Reason, errGroupMemory.Error()) || !strings.Contains(ev.Reason, "raise its limit") {

@@ -110,13 +110,14 @@ func stored(im *image) *Stored {
 }
 
 // Idle returns the versions of all models that the store retains (Options.Retain)
-// and nothing here needs, by model and number.
+// and nothing here needs, by model and number. Those that were taken for a bundle are
+// not among them: it signs a directory, and elsewhere they would have none.
 func (l *Loader) Idle(ctx context.Context) (out []*Stored, err error) {
 	err = l.call(ctx, func() error {
 		for _, name := range l.Models() {
 			m := (*l.models.Load())[name]
 			for _, n := range slices.Sorted(maps.Keys(m.retained)) {
-				if im := m.images[n]; im != nil && l.idle1(m, im) {
+				if im := m.images[n]; im != nil && !im.origin.Bundle && l.idle1(m, im) {
 					out = append(out, stored(im))
 				}
 			}

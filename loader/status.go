@@ -17,7 +17,9 @@ type Status struct {
 	Faults  int64   // reads that failed
 	Weight  float64 // percent of the callers; of a canary, and of the versions of an experiment but the active one
 	Beside  float64 // percent of the queries that it computes in shadow
+	Locked  int64   // bytes that are locked into memory
 	Durable bool    // a power cut will not lose it
+	Blocked string  // why it must not be tried any more, although it is here; empty: it is not blocked
 }
 
 // Models returns the models' names, sorted.
@@ -36,6 +38,9 @@ func (l *Loader) Versions(model string) (out []Status) {
 		if v.state != Unloading && v.state != Failed {
 			s.Leases-- // the loader's own
 		}
+		if v.region.IsLocked() {
+			s.Locked = v.region.Size()
+		}
 		if v == m.canary {
 			s.Weight = m.current.Load().percent
 		}
@@ -44,6 +49,9 @@ func (l *Loader) Versions(model string) (out []Status) {
 		}
 		if v == m.shadow {
 			s.Beside = m.percent
+		}
+		if b, ok := l.blockOf(&v.info); ok {
+			s.Blocked = b.Reason
 		}
 		out = append(out, s)
 	}

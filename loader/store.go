@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/modelsign"
 )
 
 // The store's layout:
@@ -21,7 +22,7 @@ import (
 //	lock                      held by the process that owns the store
 //	state.json                which versions are active, standby and refused
 //	tmp/                      drops being read; emptied at start
-//	models/MODEL/NUMBER/      one version: manifest.json, origin.json, blob, leaves, durable
+//	models/MODEL/NUMBER/      one version: manifest.json, origin.json, blob, leaves, durable; model.sig if it was taken for that
 //	models/MODEL/NUMBER/flat/ the same files once more, when its chain was compacted: these are used
 //
 // Every step that matters is one rename: of a version's folder out of tmp or back
@@ -37,7 +38,6 @@ const (
 	durableFile  = "durable" // there when the rest, and what the version is made of, is on disk for good
 	flatDir      = "flat"
 
-	diskReserve = 16 << 20 // bytes that stay free for state, leaves and manifest
 	stateFile   = "state.json"
 	stateFormat = 1
 )
@@ -64,6 +64,8 @@ type origin struct {
 	Base     uint64     `json:"base,omitempty"`      // of a flat delta: the version that it is made for
 	Ingested int64      `json:"ingested"`            // bytes
 	BaseOnly bool       `json:"base_only,omitempty"` // it was brought in for a version above it
+	Bundle   bool       `json:"bundle,omitempty"`    // it was taken for the signature in its model.sig
+	Image    string     `json:"image,omitempty"`     // digest of the image manifest, when it came as an image layout
 
 	restored bool // read back at start
 }
@@ -295,6 +297,9 @@ func (s *store) sync(im *image) error {
 	if im.origin.Patch != "" && !im.origin.Flat {
 		names = append(names, patchFile)
 	}
+	if im.origin.Bundle && !im.origin.Flat {
+		names = append(names, modelsign.FileName)
+	}
 	for _, name := range names {
 		err := s.syncPath(filepath.Join(im.dir, name))
 		if name == blobFile && im.origin.InPlace != "" && errors.Is(err, os.ErrNotExist) {
@@ -334,10 +339,4 @@ func (s *store) mark(im *image) error {
 }
 
 // free returns the bytes that the store's disk has left for us.
-func (s *store) free() (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.dir, &st); err != nil {
-		return 0, err
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // uint32 on other systems
-}
+func (s *store) free() (int64, error) { return FreeDisk(s.dir) }

@@ -46,6 +46,7 @@ type Version struct {
 	refs     atomic.Int64 // leases + 1 while reachable; reaches 0 exactly once
 	faults   atomic.Int64 // reads that failed
 	revoked  atomic.Bool
+	resident atomic.Bool   // its pages were all read in
 	done     chan struct{} // closed when revoked
 	idle     chan<- struct{}
 	region   *mmap.Region

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func TestWarmUpComesBeforeAnybodyElse(t *testing.T) {
 	bad := errors.New("warmup[1]: score@3 answers 7, max is 5")
 	r = newRig(t, func(o *Options) {
 		o.Prepare = func(w View) (any, error) { return w.Info().Number, nil }
-		o.Warm = func(w View, prepared any) (int64, error) {
+		o.Warm = func(_ context.Context, w View, prepared any) (int64, error) {
 			n := w.Info().Number
 			if prepared != n {
 				t.Errorf("warmed up with %v of v%d", prepared, n)
@@ -137,4 +138,30 @@ func TestArmThatMayNotComeBackEnds(t *testing.T) {
 	r.drop(3, 1, nil)
 	r.await(EventCanary, 3)
 	r.serves(1)
+}
+
+// A warm-up holds its model's drops up, so all of it has one bound; and closing the
+// loader ends it at once.
+func TestWarmUpEnds(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	open := func(most time.Duration) *rig {
+		r := newRig(t, func(o *Options) {
+			o.WarmFor = most
+			o.Warm = func(ctx context.Context, _ View, _ any) (int64, error) {
+				asked <- struct{}{}
+				<-ctx.Done()
+				return 7, errors.New("whatever")
+			}
+		})
+		r.drop(1, 0, atOnce)
+		<-asked
+		return r
+	}
+	open(time.Hour).close()
+	r := open(time.Nanosecond)
+	defer r.close()
+	ev := r.await(EventQuarantined, 1)
+	if want := "warm-up takes too long: 7 of 0 requests were answered in 1ns, which is all the time there is"; !strings.Contains(ev.Reason, want) {
+		t.Errorf("%q, want %q", ev.Reason, want)
+	}
 }

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +17,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/oci"
 )
 
 const (
@@ -28,8 +31,8 @@ const (
 // only: the directory's content is the truth, and it is read again every few
 // seconds even when nothing was told.
 //
-// A drop is a directory with a MANIFEST.json: the watched one, one in it, or one
-// in that. Names that begin with a dot are passed over.
+// A drop is a directory with a MANIFEST.json, or with an oci-layout and an
+// index.json: the watched one, one in it, or one in that. Names that begin with a dot are passed over.
 type Watcher struct {
 	dir    string
 	rescan time.Duration // 0: by the file system
@@ -38,7 +41,9 @@ type Watcher struct {
 	remote func(dir string) bool  // whether others write there unheard
 	c      chan Candidate
 	done   chan struct{}
+	lost   chan struct{} // fsnotify has missed something
 	wg     sync.WaitGroup
+	heard  sync.WaitGroup // until nothing is told any more
 
 	known map[string]mark // of the goroutine
 }
@@ -63,12 +68,16 @@ func Watch(dir string, rescan time.Duration) (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loader: watch %s: %w", dir, err)
 	}
-	w := &Watcher{
-		dir: abs, rescan: max(rescan, 0), notify: n, add: n.Add, remote: remote,
-		c: make(chan Candidate), done: make(chan struct{}), known: make(map[string]mark),
-	}
-	w.wg.Go(w.run)
+	w := &Watcher{dir: abs, rescan: max(rescan, 0), notify: n, add: n.Add, remote: remote}
+	w.start()
 	return w, nil
+}
+
+func (w *Watcher) start() {
+	w.c, w.done, w.lost = make(chan Candidate), make(chan struct{}), make(chan struct{}, 1)
+	w.known = make(map[string]mark)
+	w.heard.Go(w.listen)
+	w.wg.Go(w.run)
 }
 
 // every is how often to look without being told. It is asked after each look: the
@@ -91,57 +100,124 @@ func (w *Watcher) Candidates() <-chan Candidate { return w.c }
 func (w *Watcher) Close() error {
 	close(w.done)
 	w.wg.Wait()
-	return w.notify.Close()
+	err := w.notify.Close()
+	w.heard.Wait()
+	return err
 }
 
+// listen takes errors as they come, until notify is closed: fsnotify tells some of
+// them with its lock held, and who adds a folder waits for that.
+func (w *Watcher) listen() {
+	for range w.notify.Errors {
+		select {
+		case w.lost <- struct{}{}:
+		default: // it will look for itself already
+		}
+	}
+}
+
+// run looks at what events name, and at all of the directory now and then. A folder
+// of thousands of drops takes milliseconds to read, so it runs at the lowest priority,
+// as the workers do.
 func (w *Watcher) run() {
+	Lowest()
 	tick := time.NewTicker(rescanEvery)
 	defer tick.Stop()
 	for {
-		w.scan()
+		w.scan(".")
 		tick.Reset(w.every())
-		for again := false; !again; {
+		for all := false; !all; {
 			select {
 			case <-w.done:
 				return
 			case <-tick.C:
-				again = true
-			case err := <-w.notify.Errors: // ErrEventOverflow among them: look for ourselves
-				again = err != nil
+				all = true
+			case <-w.lost: // ErrEventOverflow, most of all: look for ourselves
+				all = true
 			case ev := <-w.notify.Events:
-				again = w.matters(ev)
+				all = w.told(ev)
 			}
 		}
-		w.drain()
+	}
+}
+
+// told looks at what an event, and those that are there already, are about. It
+// reports whether that is all of the directory.
+func (w *Watcher) told(ev fsnotify.Event) (all bool) {
+	places := make(map[string]bool)
+	for more := true; more; {
+		if w.matters(ev) {
+			places[w.place(ev.Name)] = true
+		}
+		if ev.Has(fsnotify.Rename) {
+			w.forget(ev.Name)
+		}
+		select {
+		case ev = <-w.notify.Events:
+		default:
+			more = false
+		}
+	}
+	if places["."] {
+		return true
+	}
+	for _, dir := range slices.Sorted(maps.Keys(places)) { // what is above comes first: it may turn out to be a drop
+		w.scan(dir)
+	}
+	return false
+}
+
+// forget ends the watching of a folder that was renamed and of those in it, as events
+// would go on to have the names that they were added by. Its new name is told next.
+func (w *Watcher) forget(name string) {
+	for _, dir := range w.notify.WatchList() {
+		if dir == name || strings.HasPrefix(dir, name+string(filepath.Separator)) {
+			_ = w.notify.Remove(dir) // one that is gone is not watched either
+		}
 	}
 }
 
 // matters reports whether an event can be about a commit: files that are being
 // written are none of our business before their manifest is there.
 func (w *Watcher) matters(ev fsnotify.Event) bool {
-	return ev.Op&^(fsnotify.Write|fsnotify.Chmod) != 0 || filepath.Base(ev.Name) == delta.ManifestName
+	return ev.Op&^(fsnotify.Write|fsnotify.Chmod) != 0 || commits(filepath.Base(ev.Name))
 }
 
-// drain takes the events that are there already: one look answers them all.
-func (w *Watcher) drain() {
-	for {
-		select {
-		case <-w.notify.Events:
-		default:
-			return
-		}
+// commits reports whether an entry of that name makes a directory a drop.
+func commits(name string) bool {
+	return name == delta.ManifestName || name == dataLink || name == oci.IndexName || name == oci.LayoutName
+}
+
+// place returns the directory, below the one that is watched, that an event can have
+// changed the drops of.
+func (w *Watcher) place(name string) string {
+	rel, err := filepath.Rel(w.dir, name)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "." // the directory itself came or went
 	}
+	if commits(filepath.Base(rel)) {
+		rel = filepath.Dir(rel)
+	}
+	parts := strings.Split(filepath.ToSlash(rel), "/")
+	return path.Join(parts[:min(len(parts), maxDepth)]...)
 }
 
-// scan reads the directory and reports what is new, changed or gone.
-func (w *Watcher) scan() {
+// within reports whether the drop called name is dir, or lies in it.
+func within(name, dir string) bool {
+	return dir == "." || name == dir || strings.HasPrefix(name, dir+"/")
+}
+
+// scan reads a directory, the watched one or one in it, and reports what is new,
+// changed or gone there.
+func (w *Watcher) scan(dir string) {
 	found := make(map[string]mark)
 	if root, err := os.OpenRoot(w.dir); err == nil {
-		w.look(root, ".", 0, found)
+		dir = w.top(root, dir)
+		w.enter(root, dir, depthOf(dir), found)
 		closeRoot(root)
 	}
 	for name := range w.known {
-		if _, ok := found[name]; !ok {
+		if _, ok := found[name]; !ok && within(name, dir) {
 			delete(w.known, name)
 			w.send(Candidate{Drop: name, Gone: true})
 		}
@@ -178,24 +254,57 @@ func (w *Watcher) drop(name string, m mark) Candidate {
 	}}
 }
 
-// look finds the drops at and below dir.
-func (w *Watcher) look(root *os.Root, dir string, depth int, found map[string]mark) {
-	// Watched before it is read: what comes in between is told. Without a watch,
-	// the next rescan finds it.
-	_ = w.add(filepath.Join(w.dir, dir))
+// depthOf returns how many steps dir lies below the watched directory.
+func depthOf(dir string) int {
+	if dir == "." {
+		return 0
+	}
+	return 1 + strings.Count(dir, "/")
+}
+
+// top returns dir, or the drop that it lies in: what a drop holds is no drop.
+func (w *Watcher) top(root *os.Root, dir string) string {
+	above := "."
+	for step := range strings.SplitSeq(dir, "/") {
+		if _, ok := commit(root, above); ok {
+			return above
+		}
+		above = path.Join(above, step)
+	}
+	return dir
+}
+
+// commit returns the mark of the drop that dir is, if it is one.
+func commit(root *os.Root, dir string) (m mark, ok bool) {
 	at, target := dir, ""
 	if t, err := root.Readlink(path.Join(dir, dataLink)); err == nil && filepath.IsLocal(t) {
 		at, target = path.Join(dir, t), t
 	}
 	fi, err := root.Stat(path.Join(at, delta.ManifestName))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = root.Stat(path.Join(at, oci.LayoutName)); err == nil {
+			fi, err = root.Stat(path.Join(at, oci.IndexName))
+		}
+	}
 	switch {
 	case err == nil:
-		found[dir] = mark{inode(fi), fi.Size(), fi.ModTime().UnixNano(), target}
-		return
-	case !errors.Is(err, fs.ErrNotExist):
-		found[dir] = mark{target: err.Error()} // opening it will say the same
-		return
-	case depth == maxDepth:
+		return mark{inode(fi), fi.Size(), fi.ModTime().UnixNano(), target}, true
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+		return mark{target: err.Error()}, true // opening it will say the same
+	}
+	return mark{}, false
+}
+
+// look finds the drops at and below a directory.
+func (w *Watcher) look(root *os.Root, dir string, depth int, found map[string]mark) {
+	// Watched before it is read: what comes in between is told. Without a watch,
+	// the next rescan finds it.
+	_ = w.add(filepath.Join(w.dir, dir))
+	m, ok := commit(root, dir)
+	if ok {
+		found[dir] = m
+	}
+	if ok || depth == maxDepth {
 		return
 	}
 	f, err := root.Open(dir)
@@ -208,17 +317,21 @@ func (w *Watcher) look(root *os.Root, dir string, depth int, found map[string]ma
 		return
 	}
 	for _, e := range list {
-		name := path.Join(dir, e.Name())
-		if strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		fi, err := root.Stat(name)
-		switch {
-		case err == nil && fi.IsDir():
-			w.look(root, name, depth+1, found)
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			found[name] = mark{target: err.Error()}
-		}
+		w.enter(root, path.Join(dir, e.Name()), depth+1, found)
+	}
+}
+
+// enter looks at what may be a directory.
+func (w *Watcher) enter(root *os.Root, name string, depth int, found map[string]mark) {
+	if depth > 0 && strings.HasPrefix(path.Base(name), ".") {
+		return
+	}
+	fi, err := root.Stat(name)
+	switch {
+	case err == nil && fi.IsDir():
+		w.look(root, name, depth, found)
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+		found[name] = mark{target: err.Error()}
 	}
 }
 

@@ -26,7 +26,7 @@ func next(t *testing.T, w *Watcher) string {
 		if c.Gone {
 			return c.Drop + " gone"
 		}
-		_, mf, err := readManifest(c)
+		_, mf, _, err := readManifest(c)
 		if errors.Is(err, ErrEscapes) {
 			return c.Drop + " escapes"
 		}
@@ -90,11 +90,11 @@ func TestWatchKubernetesVolume(t *testing.T) {
 	must(t, os.Symlink("..2026_2", filepath.Join(dir, "..data_tmp")))
 	must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
 	expect(t, w, ". v2")
-	if _, mf, err := readManifest(c); err != nil || mf.Version != 1 {
+	if _, mf, _, err := readManifest(c); err != nil || mf.Version != 1 {
 		t.Errorf("the first generation now reads as %v, %v: files of two generations could be mixed", mf, err)
 	}
 	must(t, os.RemoveAll(filepath.Join(dir, "..2026_1")))
-	if _, _, err := readManifest(c); !transient(err) {
+	if _, _, _, err := readManifest(c); !transient(err) {
 		t.Errorf("a generation that is gone: %v", err)
 	}
 }
@@ -143,4 +143,87 @@ func TestWatchToServing(t *testing.T) {
 		r.serves(n)
 	}
 	r.close()
+}
+
+// A full look at a folder of many drops takes milliseconds: an event has the place
+// looked at that it names, whatever the folder holds.
+func TestWatchLooksWhereItIsTold(t *testing.T) {
+	dir := t.TempDir()
+	must(t, packInto(filepath.Join(dir, "score", "a"), aligned, 1, 0, nil))
+	w := watch(t, dir, never)
+	expect(t, w, "score/a v1")
+	for name, want := range map[string]string{
+		"score/b":                "score/b",
+		"score/b/MANIFEST.json":  "score/b",
+		"score/b/blobs/sha256/x": "score/b",
+		"score/MANIFEST.json":    "score",
+		"score/..data":           "score",
+		"score":                  "score",
+		"index.json":             ".",
+		"MANIFEST.json":          ".",
+		"..data":                 ".",
+		".":                      ".",
+		"..":                     ".",
+	} {
+		if got := w.place(filepath.Join(dir, name)); got != want {
+			t.Errorf("an event of %s is about %s, want %s", name, got, want)
+		}
+	}
+
+	// What is in a drop is none, though an event is about it; when its manifest is
+	// gone, it is.
+	must(t, packInto(filepath.Join(dir, "score", "inner"), aligned, 2, 0, nil))
+	expect(t, w, "score/inner v2")
+	must(t, packInto(filepath.Join(dir, "score"), aligned, 3, 0, nil))
+	expect(t, w, "score v3", "score/a gone", "score/inner gone")
+	must(t, os.Remove(filepath.Join(dir, "score", "inner", "MANIFEST.json")))
+	must(t, packInto(filepath.Join(dir, "score", "later"), aligned, 4, 0, nil))
+	must(t, os.Remove(filepath.Join(dir, "score", "MANIFEST.json")))
+	expect(t, w, "score gone", "score/a v1", "score/later v4")
+}
+
+// A folder is known to the kernel by what it is, and to us by what it was called when
+// it came: what happens in it under its new name is found all the same.
+func TestWatchFolderThatIsRenamed(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "score", "next"), 0o755))
+	must(t, packInto(filepath.Join(dir, "score", "a"), aligned, 1, 0, nil))
+	w := watch(t, dir, never)
+	expect(t, w, "score/a v1")
+	must(t, os.Rename(filepath.Join(dir, "score"), filepath.Join(dir, "rank")))
+	expect(t, w, "score/a gone", "rank/a v1")
+	must(t, packInto(filepath.Join(dir, "rank", "next"), aligned, 2, 0, nil))
+	expect(t, w, "rank/next v2")
+	must(t, packInto(filepath.Join(dir, "rank", "b"), aligned, 3, 0, nil))
+	expect(t, w, "rank/b v3")
+}
+
+// fsnotify tells with its lock held that it cannot give up a folder which is moved
+// away and deleted: nobody may wait for that lock before it is told.
+func TestWatchFolderThatIsMovedAwayAndDeleted(t *testing.T) {
+	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "out")
+	must(t, os.Mkdir(filepath.Join(dir, "score"), 0o755))
+	must(t, packInto(filepath.Join(dir, "first"), aligned, 1, 0, nil))
+	w := watch(t, dir, never)
+	expect(t, w, "first v1")
+	for n := uint64(1); n <= 20; n++ {
+		name := fmt.Sprint("v", n)
+		must(t, packInto(filepath.Join(dir, name), aligned, n, 0, nil))
+		must(t, os.Rename(filepath.Join(dir, "score"), out)) // not looked at yet: its drop waits to be taken
+		must(t, os.Remove(out))
+		must(t, os.Mkdir(filepath.Join(dir, "score"), 0o755))
+		expect(t, w, fmt.Sprint(name, " v", n))
+	}
+	must(t, packInto(filepath.Join(dir, "score", "last"), aligned, 21, 0, nil))
+	expect(t, w, "score/last v21")
+}
+
+// What an event names may be something else by the time that it is looked at.
+func TestWatchPlaceThatIsNoFolderAnyMore(t *testing.T) {
+	w := &Watcher{dir: t.TempDir(), add: func(string) error { return nil }, c: make(chan Candidate, 2), known: make(map[string]mark)}
+	must(t, os.WriteFile(filepath.Join(w.dir, "score"), nil, 0o600))
+	w.scan("score/a")
+	if len(w.known) != 0 {
+		t.Errorf("a file is taken for drops: %v", w.known)
+	}
 }

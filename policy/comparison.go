@@ -81,7 +81,20 @@ type differences struct {
 // Compare notes the number that a query was answered with and the shadow's.
 // Both are finite.
 func (c *Comparison) Compare(tenant string, active, shadow float64) {
-	c.each(tenant, func(d *differences) { d.compare(active, shadow) })
+	var g gap
+	g.add(active, shadow, 1)
+	c.each(tenant, func(d *differences) { d.note(&g) })
+}
+
+// CompareRows notes a query of several rows, one or more, as one: it is equal when
+// all are, and differs by as much as the row that differs most; its bias is the mean
+// over its rows. All are finite.
+func (c *Comparison) CompareRows(tenant string, active, shadow []float64) {
+	var g gap
+	for i, v := range active {
+		g.add(v, shadow[i], float64(len(active)))
+	}
+	c.each(tenant, func(d *differences) { d.note(&g) })
 }
 
 // NotFinite notes a query for which the shadow gave NaN or an infinity.
@@ -119,22 +132,41 @@ func (c *Comparison) each(tenant string, note func(*differences)) {
 	note(d)
 }
 
-func (d *differences) compare(active, shadow float64) {
+// gap is by how much two answers to a query differ.
+type gap struct {
+	differs                  bool
+	bias, absolute, relative float64
+}
+
+// add takes in one row of n.
+func (g *gap) add(active, shadow, n float64) {
+	if active == shadow {
+		return
+	}
+	diff := clamped(shadow - active)
+	m := max(math.Abs(active), math.Abs(shadow))
+	g.differs = true
+	g.bias = clamped(g.bias + diff/n)
+	g.absolute = max(g.absolute, math.Abs(diff))
+	g.relative = max(g.relative, math.Abs(shadow/m-active/m)) // in this order nothing overflows
+}
+
+func (d *differences) note(g *gap) {
 	d.compared++
 	d.bias -= d.bias / float64(d.compared) // a running mean: a sum could overflow
-	if active == shadow {
+	if !g.differs {
 		d.equal++
 		return
 	}
-	diff := max(-math.MaxFloat64, min(shadow-active, math.MaxFloat64))
-	d.bias += diff / float64(d.compared)
-	absolute := math.Abs(diff)
-	m := max(math.Abs(active), math.Abs(shadow))
-	relative := math.Abs(shadow/m - active/m) // in this order nothing overflows
-	d.absolute[binOf(absolute)]++
-	d.relative[binOf(relative)]++
-	d.maxAbsolute, d.maxRelative = max(d.maxAbsolute, absolute), max(d.maxRelative, relative)
+	d.bias = clamped(d.bias + g.bias/float64(d.compared))
+	d.absolute[binOf(g.absolute)]++
+	d.relative[binOf(g.relative)]++
+	d.maxAbsolute, d.maxRelative = max(d.maxAbsolute, g.absolute), max(d.maxRelative, g.relative)
 }
+
+// clamped keeps a difference or a mean finite: JSON has no infinity. Also a mean can
+// overflow, for quotients are rounded up, too.
+func clamped(v float64) float64 { return max(-math.MaxFloat64, min(v, math.MaxFloat64)) }
 
 func binOf(v float64) int {
 	return max(0, min(int(math.Float64bits(v)>>binShift)-lowBin, numBins-1))

@@ -65,6 +65,28 @@ func TestComparisonOfExtremes(t *testing.T) {
 	}
 }
 
+func TestComparisonOfRowsIsOne(t *testing.T) {
+	var c Comparison
+	c.CompareRows("t", []float64{1, 2, 4}, []float64{1, 3, 2}) // differs by 0, 1 and -2: relative 0, 1/3 and 1/2
+	c.CompareRows("t", []float64{5, 6}, []float64{5, 6})
+	c.CompareRows("t", []float64{math.MaxFloat64, math.MaxFloat64}, []float64{-math.MaxFloat64, math.MaxFloat64})
+	got := c.Look()
+	if got.Compared != 3 || got.Equal != 1 || got.Absolute.Max != math.MaxFloat64 || got.Relative.Max != 2 || math.IsInf(got.Bias, 0) {
+		t.Errorf("%+v", got)
+	}
+	for range 1000 { // quotients are rounded up, and three of them, or 657 queries, are more than there is
+		c.CompareRows("t", slices.Repeat([]float64{math.MaxFloat64}, 3), slices.Repeat([]float64{-math.MaxFloat64}, 3))
+	}
+	if bias := c.Look().Bias; math.IsInf(bias, 0) || math.IsNaN(bias) {
+		t.Errorf("the bias is %v", bias)
+	}
+	var one Comparison
+	one.CompareRows("t", []float64{1, 2, 4}, []float64{1, 3, 2})
+	if got := one.Look(); got.Absolute.Max != 2 || got.Relative.Max != 0.5 || math.Abs(got.Bias- -1.0/3) > 1e-15 {
+		t.Errorf("%+v: a query differs by what its worst row does, its bias is the mean of its rows", got)
+	}
+}
+
 func TestComparisonTenantsAreBounded(t *testing.T) {
 	var c Comparison
 	const n = 10 * MaxComparedTenants

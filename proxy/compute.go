@@ -1,12 +1,9 @@
 package proxy
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 
 	"github.com/quadnine/quadnine"
 	"github.com/quadnine/quadnine/policy"
@@ -20,9 +17,6 @@ const (
 	MaxAsked  = 16 // metrics that the upstream is asked for: each is an exchange
 )
 
-// valueField is the member of a reply that is its number.
-const valueField = "value"
-
 var (
 	errNoModel    = errors.New("no version of the model can answer now")
 	errNotHTTP    = errors.New("this metric is computed here, for HTTP queries: GET, HEAD, or POST with a body of up to 64 KiB")
@@ -30,6 +24,8 @@ var (
 	errNotTaken   = errors.New("not what the version takes")
 	errBusy       = errors.New("every worker is busy")
 	errBrokenOff  = errors.New("the reply broke off")
+	errInputRoom  = errors.New("no memory left for the reply, other requests hold it: ask later")
+	errRowsRoom   = errors.New("no memory left for an answer of so many rows: ask for fewer, or later")
 )
 
 // phase is how far an embedded answer is.
@@ -106,6 +102,12 @@ func (x *Exchange) usable() bool {
 		case !in.whole || in.broken || in.explained:
 			x.failInput(in)
 			return false
+		case in.crowded:
+			x.fail(quadnine.Unavailable, quadnine.Local, "input", policy.Overload, fmt.Errorf("input %s: %w", in.metric, errInputRoom))
+			return false
+		case in.long && x.lease.Version.Rows != "": // how many rows is the caller's wish
+			x.refuseInput(fmt.Errorf("input %s: the reply is longer than %d bytes, which is the most for a query of several rows: ask for fewer", in.metric, maxInput))
+			return false
 		case in.long:
 			x.badInput(fmt.Errorf("input %s: the reply is longer than %d bytes", in.metric, maxInput))
 			return false
@@ -155,7 +157,7 @@ func (x *Exchange) refuseInput(err error) {
 // evaluate hands the inputs to a worker, or fails when all are busy.
 func (x *Exchange) evaluate() bool {
 	x.phase = phaseEvaluate
-	x.subject, x.scoreErr, x.inputErr, x.beside = x.lease.Version, nil, nil, x.lease.Shadow
+	x.subject, x.rows, x.listed, x.scoreErr, x.inputErr, x.beside = x.lease.Version, 1, false, nil, nil, x.lease.Shadow
 	x.job.Task, x.job.Done.To = (*evaluation)(x), (*evaluated)(x)
 	x.evaluating = x.loop.server.workers.Submit(&x.job)
 	if !x.evaluating {
@@ -164,126 +166,6 @@ func (x *Exchange) evaluate() bool {
 	x.arm() // the inputs had their own time
 	return x.evaluating
 }
-
-// evaluation is an exchange as a worker sees it. It has subject, the key and the
-// inputs to itself until the mail comes back, and writes scored and the errors;
-// the lease is the shard's.
-type evaluation Exchange
-
-// figure is what an input's reply says.
-type figure struct {
-	Value *float64        `json:"value"`
-	Exact bool            `json:"exact"`
-	From  json.RawMessage `json:"from"`
-	To    json.RawMessage `json:"to"`
-
-	read    bool
-	members map[string]json.RawMessage // nil until some source wants more than Value
-}
-
-// Work reads the inputs, computes, and writes the reply's body.
-func (e *evaluation) Work() {
-	var room [MaxInputs]float64
-	values := room[:len(e.subject.Inputs)]
-	figures := make([]figure, len(e.inputs))
-	for i := range values {
-		if values[i], e.inputErr = e.value(i, figures); e.inputErr != nil {
-			return
-		}
-	}
-	score, err := e.subject.Eval(values)
-	if err != nil {
-		e.scoreErr = err
-		return
-	}
-	e.score = score
-	e.scored = e.write(e.scored[:0], score, figures, values)
-	if e.beside != nil {
-		e.beside.Offer(e.Key.Tenant, e.subject, values, score)
-	}
-}
-
-// value returns the value of input i. figures holds what was read of the replies
-// so far.
-func (e *evaluation) value(i int, figures []figure) (float64, error) {
-	s := e.subject.Source(i)
-	at := slices.IndexFunc(e.inputs, func(in input) bool { return in.metric == s.Metric })
-	in, f := &e.inputs[at], &figures[at]
-	plain := s.Field == valueField && s.Read == nil
-	if !f.read {
-		f.read = true
-		err := json.Unmarshal(in.body, f)
-		if _, odd := errors.AsType[*json.UnmarshalTypeError](err); err != nil && (plain || !odd) {
-			return 0, fmt.Errorf("input %s: %w", in.metric, err)
-		}
-	}
-	if plain {
-		if f.Value == nil {
-			return 0, fmt.Errorf("input %s: the reply has no number %q", in.metric, valueField)
-		}
-		return *f.Value, nil
-	}
-	if f.members == nil {
-		if err := json.Unmarshal(in.body, &f.members); err != nil {
-			return 0, fmt.Errorf("input %s: %w", in.metric, err)
-		}
-	}
-	member := f.members[s.Field]
-	if s.Read != nil {
-		v, err := s.Read(member)
-		if err != nil {
-			return 0, fmt.Errorf("input %s: member %q: %w: %w", in.metric, s.Field, errNotTaken, err)
-		}
-		return v, nil
-	}
-	var v *float64
-	if member == nil || json.Unmarshal(member, &v) != nil || v == nil {
-		return 0, fmt.Errorf("input %s: the reply has no number %q", in.metric, s.Field)
-	}
-	return *v, nil
-}
-
-// write appends the reply. The number is in its shortest form that reads back
-// to the same bits.
-func (e *evaluation) write(dst []byte, score float64, figures []figure, values []float64) []byte {
-	exact := true
-	for i := range figures {
-		exact = exact && figures[i].Exact
-	}
-	dst = appendJSON(append(dst, `{"tenant":`...), e.Key.Tenant)
-	dst = appendJSON(append(dst, `,"metric":`...), e.Key.Metric)
-	if f := &figures[0]; f.From != nil && f.To != nil {
-		dst = append(append(dst, `,"from":`...), f.From...)
-		dst = append(append(dst, `,"to":`...), f.To...)
-	}
-	dst = appendNumber(append(dst, `,"value":`...), score)
-	dst = strconv.AppendBool(append(dst, `,"exact":`...), exact)
-	dst = appendJSON(append(dst, `,"method":"model","model":`...), e.subject.Name)
-	dst = append(dst, `,"inputs":`...)
-	for i, v := range values {
-		open := byte(',')
-		if i == 0 {
-			open = '{'
-		}
-		dst = append(appendJSON(append(dst, open), e.subject.Inputs[i]), ':')
-		if math.IsNaN(v) { // it is missing
-			dst = append(dst, "null"...)
-		} else {
-			dst = appendNumber(dst, v)
-		}
-	}
-	return append(dst, "}}\n"...)
-}
-
-func appendJSON(dst []byte, s string) []byte {
-	b, err := json.Marshal(s)
-	if err != nil { // a string always encodes
-		return append(dst, `""`...)
-	}
-	return append(dst, b...)
-}
-
-func appendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
 
 // evaluated takes the result back on the exchange's shard.
 type evaluated Exchange
@@ -331,7 +213,13 @@ func (x *Exchange) conclude() bool {
 			return false
 		}
 		x.fail(quadnine.Unavailable, quadnine.Local, "model", policy.ModelMissing, errNoModel)
+	case x.listed && !x.loop.server.budget.take(len(x.scored)):
+		x.fail(quadnine.Unavailable, quadnine.Local, "evaluate", policy.Overload, errRowsRoom)
 	default:
+		if x.listed {
+			x.budgeted += len(x.scored)
+			x.loop.tel.Count(telemetry.ModelRows, uint64(x.rows))
+		}
 		x.answer()
 	}
 	return true

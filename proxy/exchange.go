@@ -122,7 +122,9 @@ type progress struct {
 	inputs        []input       // those of this one
 	subject       *ModelVersion // what a worker evaluates
 	beside        Shadow        // what computes the same once more; nil: nothing
-	score         float64       // that the evaluation gave
+	score         float64       // that the evaluation gave: of several rows their mean
+	rows          int           // that were computed: 1, or those of a query of several
+	listed        bool          // the query is of several rows, however many it had
 	scoreErr      error         // of the evaluation
 	inputErr      error         // of reading what came
 	evaluating    bool          // a worker has it

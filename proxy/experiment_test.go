@@ -244,10 +244,10 @@ type offered struct {
 	got []string // guarded by mu
 }
 
-func (o *offered) Offer(tenant string, by *ModelVersion, values []float64, answer float64) {
+func (o *offered) Offer(tenant string, by *ModelVersion, rows, answers []float64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.got = append(o.got, fmt.Sprint(tenant, by.Inputs, values, answer))
+	o.got = append(o.got, fmt.Sprint(tenant, by.Inputs, rows, answers))
 }
 
 // shaded is a shelf whose active version has a shadow beside it.
@@ -283,7 +283,7 @@ func TestShadowIsOfferedWhatTheActiveVersionAnswered(t *testing.T) {
 			r.get(score).computed(t, "score@1")
 		}
 		r.get(score, "X-Model-Version", "3").computed(t, "score@3") // whoever chooses a version is no sample
-		if want := `t[uv pv] [10 3] 23`; len(s.beside.got) != 3 || s.beside.got[0] != want {
+		if want := `t[uv pv] [10 3] [23]`; len(s.beside.got) != 3 || s.beside.got[0] != want {
 			t.Errorf("offered %q, want 3 times %q", s.beside.got, want)
 		}
 		s.set(func() { s.active = weighted(1, math.NaN()) })

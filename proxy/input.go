@@ -32,6 +32,7 @@ type input struct {
 	whole     bool // the reply ended well
 	broken    bool
 	long      bool // the reply is longer than maxInput
+	crowded   bool // the process has no memory left for it
 	explained bool // the reply is our own error
 	asked     bool // a peer was asked
 	status    int
@@ -197,12 +198,15 @@ func (in *input) WriteHead(head *field.List, end bool) {
 	in.head.CopyFrom(head)
 }
 
-// WriteData takes body bytes, all of them: what is too long is left out.
+// WriteData takes body bytes, all of them: what there is no room for is left out.
 func (in *input) WriteData(p []byte, end bool) int {
 	x := in.parent
-	if in.long || in.dropped || len(in.body)+len(p) > maxInput || !x.loop.server.budget.take(len(p)) {
+	switch {
+	case in.long || in.dropped || len(in.body)+len(p) > maxInput:
 		in.long = true
-	} else {
+	case in.crowded || !x.loop.server.budget.take(len(p)):
+		in.crowded = true
+	default:
 		x.budgeted += len(p)
 		in.body = append(in.body, p...)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"slices"
 	"sync/atomic"
 
@@ -75,10 +76,20 @@ type ModelVersion struct {
 	// Eval computes the answer. It runs on workers and is safe for concurrent use. A
 	// mapped page that cannot be read is an error of it.
 	Eval func(values []float64) (float64, error)
-	// NotFinite reports whether an error of Eval says that the answer is NaN or an
+	// Rows is the member of a reply that holds the rows of a query of several; empty:
+	// every query is of one row.
+	Rows string
+	// EvalRows is Eval for all rows of a query, in one call; it is needed with Rows.
+	// rows has the values of Inputs for each of out, which has 1 to MostRows. One row that
+	// cannot be computed is an error of all.
+	EvalRows func(rows, out []float64) error
+	// EvalContext is Eval that ctx ends, for who evaluates outside of a request. No
+	// stage calls it.
+	EvalContext func(ctx context.Context, values []float64) (float64, error)
+	// NotFinite reports whether an error of an evaluation says that the answer is NaN or an
 	// infinity.
 	NotFinite func(error) bool
-	// Refuses reports whether an error of Eval says that the version does not take
+	// Refuses reports whether an error of an evaluation says that the version does not take
 	// these inputs.
 	Refuses func(error) bool
 

@@ -19,7 +19,7 @@ func (x *Exchange) testify(o policy.Outcome) {
 	x.testified = true
 	if arm := x.assigned; arm != nil {
 		arm.Record(o, time.Duration(x.answeredAt-x.start))
-		if o == policy.Success && x.computed {
+		if o == policy.Success && x.computed && x.rows > 0 {
 			arm.Answer(x.score)
 		}
 		return // an experiment has no trial beside it

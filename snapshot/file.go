@@ -16,10 +16,11 @@ import (
 
 // File is quadnine.yaml. Its keys are the JSON names of the messages
 // quadnine.policy.v1.TenantBreaker and ResponseCache; what is not set, or 0, has
-// its default.
+// its default. Models is what the flags --model-* say.
 type File struct {
 	TenantBreaker *TenantBreaker `yaml:"tenantBreaker"`
 	ResponseCache *ResponseCache `yaml:"responseCache"`
+	Models        Models         `yaml:"models"`
 }
 
 // TenantBreaker is quadnine.policy.v1.TenantBreaker.
@@ -164,7 +165,7 @@ func goKinds(t string) string {
 }
 
 var knownFields = map[string][]string{
-	"File":          {"tenantBreaker", "responseCache"},
+	"File":          {"tenantBreaker", "responseCache", "models"},
 	"TenantBreaker": {"failureThreshold", "failureRatePercent", "minRequests", "window", "openFor", "probeLease", "successThreshold", "maxKeys", "maxKeysPerTenant", "maxTenants", "decayAfter", "tenant", "metric", "requireTenant", "user"},
 	"SourceOne":     {"header", "queryParameter", "pathSegment", "grpcMethod"},
 	"PathSegment":   {"index"},

@@ -16,7 +16,7 @@ import (
 
 func TestParseErrors(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
-		"unknown field":          {"tenantBraker:\n  window: 1s\n", `q.yaml:1: unknown field "tenantBraker"; known here: tenantBreaker, responseCache`},
+		"unknown field":          {"tenantBraker:\n  window: 1s\n", `q.yaml:1: unknown field "tenantBraker"; known here: tenantBreaker, responseCache, models`},
 		"unknown field, deeper":  {"responseCache:\n  ttl: 1s\n  max bytes: 1\n", `q.yaml:3: unknown field "max bytes"; known here: ttl, maxBytes, maxBodyBytes, identityHeaders`},
 		"unknown in a source":    {"tenantBreaker:\n  tenant:\n    - pathSegment: {indx: 1}\n", `q.yaml:3: unknown field "indx"; known here: index`},
 		"unknown in grpcMethod":  {"tenantBreaker:\n  metric:\n    - grpcMethod: {x: 1}\n", `q.yaml:3: unknown field "x"; known here: nothing`},
@@ -233,6 +233,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"", "null", "[]", "a: [", "tenantBreaker:\n  window: 30\n", "tenantBreaker: &a\n  tenant: [header: x]\nresponseCache: *a\n",
 		"tenantBreaker:\n  window: 60s\n  tenant:\n    - pathSegment: {index: 70}\n    - {}\n",
+		"models: &a\n  dir: x\n  keys: [a, *b]\n  share: *a\n", "models: {judge: {alpha: 1, beta: null}, pool: {server: x}, bucket: null, keys: [&b c, *b]}\n",
 		"responseCache:\n  maxBytes: -5\n  identityHeaders: [a, a]\n", "a: 1\n---\nb: 2\n", "<<: {tenantBreaker: {maxKeys: 1}}\n", "\t", "\x00", "? [a]\n: b\n",
 	} {
 		f.Add([]byte(s))

@@ -28,7 +28,7 @@ type Source struct {
 	RetryBody int           // bytes of a request's body that are kept for that
 	Timeout   time.Duration // to a response's head
 	Idle      time.Duration // without progress
-	File      *File         // nil: defaults
+	File      *File         // nil: defaults; its Models are not of the snapshot
 	TLS       SourceTLS
 }
 

@@ -141,6 +141,8 @@ var (
 	AnsweredPrevious = answered.with("previous")
 	AnsweredPinned   = answered.with("pinned")
 
+	ModelRows = counter("quadnine.model.rows", "{row}", "Rows that were computed for queries of several; each such query is one answer.")
+
 	pinsIgnored       = counters("quadnine.model.pins.ignored", "{request}", "Requests whose x-model-version was not followed, by reason.", "reason")
 	ModelPinUntrusted = pinsIgnored.with("untrusted")
 	ModelPinRefused   = pinsIgnored.with("refused")
@@ -253,6 +255,7 @@ var (
 	ModelLeases           = gauges("quadnine.model.leases", "{lease}", "Leases of a mapped version.", "model", "version")
 	ModelMappedBytes      = gauges("quadnine.model.mapped", "By", "Bytes of a mapped version.", "model", "version")
 	ModelPrivateBytes     = gauges("quadnine.model.private", "By", "Bytes of a mapped version that were copied into private memory.", "model", "version")
+	ModelLockedBytes      = gauges("quadnine.model.locked", "By", "Bytes of a mapped version that are locked into memory; 0 without --model-mlock.", "model", "version")
 	ModelBucketListed     = gauge("quadnine.model.bucket.listed", "s", "When --model-bucket was listed last, in Unix time; 0 before that.")
 	ModelBucketProblems   = gauge("quadnine.model.bucket.problems", "{problem}", "Versions in --model-bucket that cannot be used, and such here that cannot be moved there; /models says why.")
 	ModelShadowShare      = gauges("quadnine.model.shadow.share", "{share}", "The share of queries that a version computes in shadow, 0 to 1.", "model", "version")
@@ -271,5 +274,6 @@ var (
 	ModelStoreQuota       = gauge("quadnine.model.store.quota", "By", "The most that the versions of all models may take in the store; 0 without --model-quota.")
 	ModelMappings         = gauge("quadnine.model.mappings", "{mapping}", "Kernel mappings that the versions of all models take, about.")
 	ModelMappingsMax      = gauge("quadnine.model.mappings.max", "{mapping}", "The most of them that versions may take; a drop that would need more is refused.")
+	ModelBlockedActive    = gauge("quadnine.model.blocked.active", "{version}", "Versions that answer although they are blocked, for there is no standby; /models says why.")
 	ModelQuarantined      = gauge("quadnine.model.quarantined", "{drop}", "Drops that are not used; /models says why.")
 )

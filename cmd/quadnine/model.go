@@ -19,6 +19,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quadnine/quadnine/loader/delta"
+	"github.com/quadnine/quadnine/loader/modelsign"
+	"github.com/quadnine/quadnine/loader/oci"
 )
 
 // newModel groups what people do with model versions before they ship them.
@@ -35,7 +37,7 @@ takes when it appears in its models directory.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	experiment := newModelExperiment()
-	c.AddCommand(newModelDiff(), newModelPack(), newModelUnpack(), newModelFlatten(), newModelInspect(), newModelVerify(), newModelKeygen(), newModelLs(), newModelRollback(), newModelGC(), newModelPool(), newModelShadow(), newModelCompare(), experiment, newModelActivate(), newModelPush(), newModelApplyPatch(),
+	c.AddCommand(newModelDiff(), newModelPack(), newModelUnpack(), newModelFlatten(), newModelInspect(), newModelVerify(), newModelKeygen(), newModelLs(), newModelRollback(), newModelGC(), newModelPool(), newModelShadow(), newModelCompare(), experiment, newModelActivate(), newModelPush(), newModelOCI(), newModelApplyPatch(),
 		newModelImportLightGBM(), newModelImportWasm(), newModelEval())
 	for _, sub := range slices.Concat(c.Commands(), experiment.Commands()) {
 		args, run := sub.Args, sub.RunE
@@ -125,11 +127,18 @@ func (m *modelFile) isDelta() bool {
 	return filepath.Ext(m.path) == ".qd" || err == nil && string(b[:]) == "QDELTA1\x00"
 }
 
-// openDrop opens the directory of a drop.
+// openDrop opens the directory of a drop, which may be an image layout.
 func openDrop(path string) (*delta.Drop, *os.Root, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, nil, err
+	}
+	if oci.Is(root.FS()) {
+		l, err := oci.Parse(root.FS())
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("%s: %w", path, err), root.Close())
+		}
+		return delta.NewDrop(root, l.Manifest, func(f delta.File) string { return l.Blob(f.Path).Path }), root, nil
 	}
 	d, err := delta.OpenDrop(root)
 	if err != nil {
@@ -217,6 +226,23 @@ func readKeys(paths []string) ([]*delta.PublicKey, error) {
 		k, err := delta.ParsePublicKey(b)
 		if err != nil {
 			return nil, usage(fmt.Errorf("--key %s: %w", p, err))
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// readTrust reads public keys of OpenSSF Model Signing, which flag named.
+func readTrust(flag string, paths []string) ([]*modelsign.Key, error) {
+	var keys []*modelsign.Key
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return nil, usage(fmt.Errorf("%s: %w", flag, err))
+		}
+		k, err := modelsign.ParseKey(b)
+		if err != nil {
+			return nil, usage(fmt.Errorf("%s %s: %w", flag, p, err))
 		}
 		keys = append(keys, k)
 	}

@@ -32,13 +32,8 @@ func (b *bucketConfig) flags(c *cobra.Command) {
 	f.DurationVar(&b.tier, "model-tier-after", objects.DefaultTier, "age from which versions that nothing needs here move to --model-bucket; 0s: never, they are removed at once")
 }
 
-// check refuses what has no effect or makes no sense.
-func (b *bucketConfig) check(c *cobra.Command) error {
-	for _, name := range []string{"model-bucket-poll", "model-tier-after"} {
-		if b.url == "" && c.Flags().Changed(name) {
-			return usage(fmt.Errorf("--%s: needs --model-bucket", name))
-		}
-	}
+// check refuses what makes no sense.
+func (b *bucketConfig) check() error {
 	if b.every < 100*time.Millisecond || b.tier < 0 {
 		return usage(fmt.Errorf("--model-bucket-poll %v, --model-tier-after %v: want 100ms or more, and no negative time", b.every, b.tier))
 	}

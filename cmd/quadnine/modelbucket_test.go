@@ -139,8 +139,8 @@ func TestBucketFlags(t *testing.T) {
 		args []string
 		says string
 	}{
-		{[]string{"--model-bucket-poll", "1s"}, "--model-bucket-poll: needs --model-bucket"},
-		{[]string{"--model-tier-after", "1h"}, "--model-tier-after: needs --model-bucket"},
+		{[]string{"--model-bucket-poll", "1s"}, "--model-bucket-poll: has no effect without --model-bucket"},
+		{[]string{"--model-tier-after", "1h"}, "--model-tier-after: has no effect without --model-bucket"},
 		{[]string{"--model-bucket", "s3://models", "--model-bucket-poll", "1ms"}, "want 100ms or more"},
 		{[]string{"--model-bucket", "s3://models", "--model-tier-after", "-1s"}, "no negative time"},
 		{[]string{"--model-bucket", "https://models"}, "--model-bucket: \"https://models\": is no URL of a bucket"},

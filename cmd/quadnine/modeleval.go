@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,6 +28,9 @@ func evalSpec(e *delta.Eval, version string) model.EvalSpec {
 	if l := e.Limits; l != nil {
 		s.Limits = model.Limits{MemoryPages: l.MemoryPages, Timeout: l.Timeout()}
 	}
+	if e.Rows != "" {
+		s.Rows = proxy.MostRows(max(len(e.Input), 1))
+	}
 	return s
 }
 
@@ -39,7 +43,7 @@ func rules(schema map[string]delta.Rule) map[string]model.Rule {
 }
 
 // embed has requests be answered by ev.
-func embed(v *proxy.ModelVersion, ev model.Evaluator) error {
+func embed(v *proxy.ModelVersion, ev model.Evaluator, rows string) error {
 	asked := make(map[string]bool)
 	for _, in := range ev.Inputs() {
 		s := proxy.ModelSource{Metric: in.Metric, Field: in.Field}
@@ -57,7 +61,11 @@ func embed(v *proxy.ModelVersion, ev model.Evaluator) error {
 	case len(asked) > proxy.MaxAsked:
 		return fmt.Errorf("eval.input: names %d metrics, at most %d can be asked for in one request: let several inputs be fields of one reply", len(asked), proxy.MaxAsked)
 	}
-	v.Eval = ev.Eval
+	v.Eval, v.Rows = ev.Eval, rows
+	v.EvalRows = func(rows, out []float64) error { return model.EvalRows(ev, rows, out) }
+	v.EvalContext = func(ctx context.Context, values []float64) (float64, error) {
+		return model.EvalContext(ctx, ev, values)
+	}
 	v.NotFinite = func(err error) bool { return errors.Is(err, model.ErrNotFinite) }
 	v.Refuses = func(err error) bool { return errors.Is(err, model.ErrInput) }
 	return nil
@@ -87,6 +95,22 @@ func (a *models) tellNarrower(info *loader.Info, names []string) {
 	}
 }
 
+// narrower says which inputs a version refuses that the one before it takes: the
+// active one, or for that the standby.
+func narrower(all []loader.Status, s *loader.Status) []string {
+	of := loader.Active
+	if s.State == loader.Active {
+		of = loader.Standby
+	}
+	for i := range all {
+		before := &all[i]
+		if before.State == of && before.Number < s.Number && before.Eval != nil && s.Eval != nil {
+			return model.Narrower(rules(before.Eval.Schema), rules(s.Eval.Schema), slices.Sorted(maps.Keys(s.Eval.Input)))
+		}
+	}
+	return nil
+}
+
 // describeEval is what inspect prints of an eval beyond its kind.
 func describeEval(e *delta.Eval) (lines []string) {
 	names := e.Order
@@ -100,6 +124,9 @@ func describeEval(e *delta.Eval) (lines []string) {
 			line += ", " + describeRule(r)
 		}
 		lines = append(lines, line)
+	}
+	if e.Rows != "" {
+		lines = append(lines, fmt.Sprintf("rows: member %s of the replies, up to %d", shown(e.Rows), proxy.MostRows(max(len(e.Input), 1))))
 	}
 	for _, weight := range slices.Sorted(maps.Keys(e.Weights)) {
 		lines = append(lines, fmt.Sprintf("weight %s: tensor %s", shown(weight), shown(e.Weights[weight])))

@@ -13,11 +13,8 @@ import (
 
 	"github.com/quadnine/quadnine/loader/delta"
 	"github.com/quadnine/quadnine/loader/model"
+	"github.com/quadnine/quadnine/proxy"
 )
-
-// maxRows bounds what is evaluated in one call, whose time and memory a manifest
-// limits for a sidecar's one row: 64 inputs take half a megabyte.
-const maxRows = 1 << 10
 
 func newModelEval() *cobra.Command {
 	var eval string
@@ -82,14 +79,15 @@ func evaluatorOf(path, eval string) (model.Evaluator, error) {
 	return ev, nil
 }
 
-// evalRows reads rows, computes them in calls of at most maxRows and prints the
-// answers.
+// evalRows reads rows, computes them in calls of as many as a sidecar's have at most,
+// and prints the answers.
 func evalRows(w io.Writer, ev model.Evaluator, r io.Reader, name string) error {
 	buf := bufio.NewWriter(w)
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	rows, line := []float64{}, 0
 	n := len(ev.Inputs())
+	most := proxy.MostRows(max(n, 1))
 	compute := func() error {
 		out := make([]float64, len(rows)/n)
 		if err := model.EvalRows(ev, rows, out); err != nil && len(out) > 0 {
@@ -110,7 +108,7 @@ func evalRows(w io.Writer, ev model.Evaluator, r io.Reader, name string) error {
 		if rows, err = appendRow(rows, ev, lines.Bytes()); err != nil {
 			return fmt.Errorf("%s, line %d: %w", name, line, err)
 		}
-		if len(rows) >= maxRows*n {
+		if len(rows) >= most*n {
 			if err := compute(); err != nil {
 				return err
 			}

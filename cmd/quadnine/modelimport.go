@@ -19,6 +19,7 @@ type importFlags struct {
 	out    string
 	eval   string
 	metric string
+	rows   string
 }
 
 func (f *importFlags) flags(c *cobra.Command) {
@@ -26,17 +27,22 @@ func (f *importFlags) flags(c *cobra.Command) {
 	fl.StringVarP(&f.out, "output", "o", "", "the version's file (required)")
 	fl.StringVar(&f.eval, "eval", "", "also write an eval object for quadnine model pack here, with every input from the metric of its name")
 	fl.StringVar(&f.metric, "metric", "score", "the metric that the version answers, for --eval")
+	fl.StringVar(&f.rows, "rows", "", "the member of the upstream's replies that holds the rows of a query of several, for --eval")
 }
 
 func (f *importFlags) check() error {
 	if f.out == "" {
 		return usage(errors.New("-o: is needed, like -o model.safetensors"))
 	}
+	if f.rows != "" && f.eval == "" {
+		return usage(errors.New("--rows: stands in the eval object, which --eval FILE writes: give both or neither"))
+	}
 	return nil
 }
 
 // write writes the version, and its eval object when one is wanted.
 func (f *importFlags) write(tensors []delta.TensorBytes, e *delta.Eval) error {
+	e.Rows = f.rows
 	text, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return err

@@ -96,7 +96,7 @@ func rowsOf(m console.Model) []modelRow {
 	for _, v := range m.Versions {
 		rows = append(rows, modelRow{
 			v.Number, strconv.FormatUint(v.Number, 10), oneLine(v.State), fmt.Sprintf("%.4g %%", v.Weight),
-			strconv.FormatInt(v.Leases, 10), v.Since.UTC().Format(time.RFC3339), v.Expect,
+			strconv.FormatInt(v.Leases, 10), v.Since.UTC().Format(time.RFC3339), v.Why(),
 		})
 	}
 	for _, r := range m.Refused {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quadnine/quadnine/loader/objects"
+	"github.com/quadnine/quadnine/loader/oci"
 )
 
 func newModelPush() *cobra.Command {
@@ -38,15 +39,11 @@ are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE in ~/.aws/creden
 				return err
 			}
 			defer func() { _ = root.Close() }() // only read
-			total := int64(0)
-			for _, f := range drop.Manifest.Files {
-				total += f.Size
+			if oci.Is(root.FS()) {
+				return usage(fmt.Errorf("%s: is an image layout: push the drop that it was made from, or copy the layout to a registry", args[0]))
 			}
-			o, end := work(cmd, "verify", total)
-			err = drop.Verify(cmd.Context(), nil, o)
-			end()
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+			if err := verifyDrop(cmd, args[0], drop, nil); err != nil {
+				return err
 			}
 			done, err := b.Push(cmd.Context(), root)
 			if err != nil {

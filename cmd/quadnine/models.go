@@ -30,13 +30,43 @@ import (
 type modelsConfig struct {
 	dir, store, ingest string
 	keys               []string // files
+	trust              []string // files: keys of OpenSSF Model Signing
 	judge              judgeFlags
 	bucket             bucketConfig
 	quotas             []string // each a size, or MODEL=SIZE
-	copyLimit          string   // a size, or off: private memory of one version
-	patchMemory        string   // a size, or off: what a child may take that applies a patch
+	mlock              bool
+	reclaim            time.Duration // 0: the loader's default
+	copyLimit          string        // a size, or off: private memory of one version
+	patchMemory        string        // a size, or off: what a child may take that applies a patch
 	patchTime          time.Duration
 	share              shareFlags
+}
+
+// check refuses what cannot be followed, before anything is started.
+func (c *modelsConfig) check() error {
+	if err := c.bucket.check(); err != nil {
+		return err
+	}
+	if err := c.judge.check(c.dir != "" || c.bucket.url != ""); err != nil {
+		return err
+	}
+	if c.reclaim <= 0 {
+		return usage(fmt.Errorf("--model-reclaim: is %v: want a time above 0, like %v", c.reclaim, loader.DefaultReclaim))
+	}
+	if c.ingest != string(loader.Copy) && c.ingest != string(loader.InPlace) {
+		return usage(fmt.Errorf("--model-ingest: is %q: want %s or %s", c.ingest, loader.Copy, loader.InPlace))
+	}
+	_, err := c.copies()
+	if err == nil {
+		_, _, err = c.quota()
+	}
+	if err == nil {
+		_, err = c.patchChild()
+	}
+	if err == nil {
+		_, err = c.share.options()
+	}
+	return err
 }
 
 // models introduces the loader to the data plane: it is proxy.Models for the one
@@ -89,7 +119,7 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 		return usage(err)
 	}
 	o := loader.Options{
-		Store: cfg.store, Mode: loader.Mode(cfg.ingest), Judge: a, Prepare: a.prepare, Refuse: refuse, TakenBack: a.takenBack,
+		Lock: cfg.mlock, Reclaim: cfg.reclaim, Store: cfg.store, Mode: loader.Mode(cfg.ingest), Judge: a, Prepare: a.prepare, Refuse: refuse, TakenBack: a.takenBack,
 		Warm: a.warm, Comparable: canShadow, Compared: a.compared, Changed: a.changed,
 	}
 	for _, file := range cfg.keys {
@@ -103,6 +133,9 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 		}
 		o.Keys = append(o.Keys, key)
 	}
+	if o.Trust, err = readTrust("--model-trust", cfg.trust); err != nil {
+		return err
+	}
 	if o.CopyLimit, err = cfg.copies(); err != nil {
 		return err
 	}
@@ -114,6 +147,7 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 	}
 	o.Patched = a.patched
 	if cfg.share.socket != "" {
+		cfg.share.reclaim = cmp.Or(cfg.share.reclaim, cfg.reclaim)
 		if a.share, err = cfg.share.listen(ctx); err != nil {
 			return err
 		}
@@ -133,6 +167,10 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 	}
 	if cfg.dir != "" {
 		if a.source, err = loader.Watch(cfg.dir, 0); err != nil {
+			if a.bucket != nil {
+				err = errors.Join(err, a.bucket.Close())
+				a.bucket = nil
+			}
 			return usage(fmt.Errorf("--models: %w", err))
 		}
 		sources = append(sources, a.source)
@@ -148,7 +186,9 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 	}
 	if a.bucket != nil {
 		if err := a.bucket.Start(a.loader); err != nil {
-			return errors.Join(err, a.loader.Close(), a.closeSources())
+			err = errors.Join(err, a.loader.Close(), a.closeSources())
+			a.loader = nil // close must not do it again
+			return err
 		}
 	}
 	startPool()
@@ -196,7 +236,7 @@ func (a *models) prepare(w loader.View) (any, error) {
 		spec.Again = w.Again()
 		ev, err := model.Build(spec, w.Tensor)
 		if err == nil {
-			err = embed(v, ev)
+			err = embed(v, ev, e.Rows)
 		}
 		if err != nil {
 			return nil, err
@@ -223,7 +263,7 @@ func (a *models) introduce(m *proxy.Model, metric string) error {
 		case have.Name == m.Name && answers != metric:
 			return fmt.Errorf("model %s answers metric %s, this version %s: give it a model of its own", m.Name, answers, cmp.Or(metric, "none, for its manifest has no eval"))
 		case have.Name != m.Name && answers == metric:
-			return fmt.Errorf("metric %s is answered by model %s already", metric, have.Name)
+			return fmt.Errorf("metric %s is answered by model %s already: give this one another metric", metric, have.Name)
 		}
 	}
 	switch {

@@ -167,7 +167,7 @@ func TestShadowQueueIsBounded(t *testing.T) {
 	s := &shadow{of: a, info: &loader.Info{Model: "score", Number: 2}, version: &proxy.ModelVersion{Inputs: []string{"uv", "pv"}}, active: 1}
 	s.share.Store(1 << 32)
 	by := &proxy.ModelVersion{Number: 1, Inputs: []string{"pv", "uv"}}
-	offer := func() { s.Offer("acme", by, []float64{3, 10}, 1) }
+	offer := func() { s.Offer("acme", by, []float64{3, 10}, []float64{1}) }
 	for range maxShadowQueue + 7 {
 		offer()
 	}
@@ -182,11 +182,11 @@ func TestShadowQueueIsBounded(t *testing.T) {
 	}
 	waiting := len(a.studies.queue)
 	<-a.studies.queue
-	s.Offer("acme", &proxy.ModelVersion{Number: 3, Inputs: by.Inputs}, []float64{3, 10}, 1)
+	s.Offer("acme", &proxy.ModelVersion{Number: 3, Inputs: by.Inputs}, []float64{3, 10}, []float64{1})
 	if n := len(a.studies.queue); n != waiting-1 {
 		t.Errorf("%d wait, want %d: the answer of a version that it is not compared with was taken", n, waiting-1)
 	}
-	s.Offer("acme", &proxy.ModelVersion{Number: 1, Inputs: []string{"uv"}}, []float64{1}, 1)
+	s.Offer("acme", &proxy.ModelVersion{Number: 1, Inputs: []string{"uv"}}, []float64{1}, []float64{1})
 	if n := s.Skips(policy.SkipInputs); n != 1 {
 		t.Errorf("%d without their inputs, want 1", n)
 	}
@@ -219,6 +219,10 @@ func TestWhatCannotBeInShadow(t *testing.T) {
 		"another source": {&proxy.ModelVersion{
 			Inputs: []string{"uv"}, Names: []string{"u"}, Eval: eval, Sources: []proxy.ModelSource{{Metric: "u", Field: "v"}},
 		}, "it makes another number of uv than score@1 does"},
+		"other rows": {
+			&proxy.ModelVersion{Inputs: []string{"uv"}, Names: []string{"uv"}, Eval: eval, Rows: "series"},
+			`eval.rows: it is "series", that of score@1 is "", so it answers other queries`,
+		},
 		"other reading": {&proxy.ModelVersion{
 			Inputs: []string{"uv"}, Names: []string{"u"}, Eval: eval, Sources: []proxy.ModelSource{{Metric: "uv", Field: "value", Meaning: "of 3 categories"}},
 		}, "eval.schema.u: it makes another number of uv than score@1 does"},
@@ -236,10 +240,10 @@ func BenchmarkShadowOffer(b *testing.B) {
 	v := &proxy.ModelVersion{Inputs: []string{"uv", "pv"}}
 	s := &shadow{of: a, info: &loader.Info{Model: "score", Number: 2}, version: v}
 	s.share.Store(1 << 32)
-	values := []float64{3, 10}
+	values, answers := []float64{3, 10}, []float64{1}
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Offer("acme", v, values, 1)
+		s.Offer("acme", v, values, answers)
 		<-a.studies.queue
 	}
 }

@@ -18,7 +18,7 @@ type shareFlags struct {
 	socket  string // empty: none do
 	clients int
 	ready   time.Duration
-	reclaim time.Duration // 0: the loader's; only tests say
+	reclaim time.Duration // 0: as for who reads here
 	sealed  string        // a size
 }
 
@@ -29,18 +29,30 @@ func (f *shareFlags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.sealed, "model-share-sealed", "4GiB", "memory for sealed copies, for processes whose user could write the store's files; 0: refuse these")
 }
 
-// listen takes the socket.
-func (f *shareFlags) listen(ctx context.Context) (*share.Server, error) {
+// options returns what was said, checked.
+func (f *shareFlags) options() (share.Options, error) {
 	o := share.Options{Socket: f.socket, Clients: f.clients, Ready: f.ready, Reclaim: f.reclaim, Sealed: share.DefaultSealed}
 	if f.sealed != "" {
 		n, err := parseBytes(f.sealed)
 		if err != nil {
-			return nil, usage(fmt.Errorf("--model-share-sealed: %w", err))
+			return o, usage(fmt.Errorf("--model-share-sealed: %w", err))
 		}
 		o.Sealed = n
 	}
-	if f.clients <= 0 || f.ready <= 0 {
-		return nil, usage(fmt.Errorf("--model-share-clients %d, --model-share-ready %v: want more than 0", f.clients, f.ready))
+	if f.clients <= 0 {
+		return o, usage(fmt.Errorf("--model-share-clients: is %d: want more than 0", f.clients))
+	}
+	if f.ready <= 0 {
+		return o, usage(fmt.Errorf("--model-share-ready: is %v: want more than 0", f.ready))
+	}
+	return o, nil
+}
+
+// listen takes the socket.
+func (f *shareFlags) listen(ctx context.Context) (*share.Server, error) {
+	o, err := f.options()
+	if err != nil {
+		return nil, err
 	}
 	s, err := share.Listen(ctx, o)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,13 +26,17 @@ type studies struct {
 	shadows     atomic.Pointer[map[string]*shadow]     // by model; replaced as a whole by the loader's goroutine
 	experiments atomic.Pointer[map[string]*experiment] // likewise
 
-	queue chan shadowQuery
-	done  chan struct{}
-	wg    sync.WaitGroup
+	queue   chan shadowQuery
+	numbers atomic.Int64 // of the queries of several rows in queue
+	done    chan struct{}
+	wg      sync.WaitGroup
 }
 
-// maxShadowQueue bounds the queries that wait to be computed in shadow.
-const maxShadowQueue = 1024
+// Bounds of the queries that wait to be computed in shadow.
+const (
+	maxShadowQueue   = 1024
+	maxShadowNumbers = 1 << 20 // of queries of several rows, 8 MiB
+)
 
 // shadow is a version in shadow: what a query's answer is compared with.
 type shadow struct {
@@ -52,6 +57,8 @@ type shadowQuery struct {
 	n      int
 	values [proxy.MaxInputs]float64
 	answer float64
+
+	rows, answers []float64 // of a query of several rows, in place of the two; nil otherwise
 }
 
 // experiment is one as it is known to requests and to the console.
@@ -72,25 +79,58 @@ func (s *studies) init() {
 
 // Offer implements proxy.Shadow. What there is no room for is counted and left
 // out: the caller's answer waits for nothing.
-func (s *shadow) Offer(tenant string, by *proxy.ModelVersion, values []float64, answer float64) {
+func (s *shadow) Offer(tenant string, by *proxy.ModelVersion, rows, answers []float64) {
 	if by.Number != s.active || uint64(rand.Uint32()) >= s.share.Load() {
 		return // just after a switch another version answers than the one it is compared with
 	}
-	q := shadowQuery{by: s, tenant: tenant, n: len(s.version.Inputs), answer: answer}
-	for i := range s.version.Inputs {
-		at := inputOf(by, s.version, i)
-		if at < 0 {
+	if by.Rows != s.version.Rows { // after a rollback: it answers other queries
+		s.skip(policy.SkipInputs)
+		return
+	}
+	q := shadowQuery{by: s, tenant: tenant, n: len(s.version.Inputs)}
+	var at [proxy.MaxInputs]int
+	for i := range q.n {
+		if at[i] = inputOf(by, s.version, i); at[i] < 0 {
 			s.skip(policy.SkipInputs)
 			return
 		}
-		q.values[i] = values[at]
+	}
+	if len(answers) == 1 {
+		q.answer = answers[0]
+		for i := range q.n {
+			q.values[i] = rows[at[i]]
+		}
+	} else if !s.take(&q, len(by.Inputs), at[:q.n], rows, answers) {
+		s.skip(policy.SkipBusy)
+		return
 	}
 	select {
 	case s.of.studies.queue <- q:
 	default:
+		s.of.studies.numbers.Add(-q.numbers())
 		s.skip(policy.SkipBusy)
 	}
 }
+
+// take copies the rows of a query of several, each of wide values of which at says
+// which ones are wanted. It reports false when too many numbers wait.
+func (s *shadow) take(q *shadowQuery, wide int, at []int, rows, answers []float64) bool {
+	n := len(answers)
+	if s.of.studies.numbers.Add(int64(n*(len(at)+1))) > maxShadowNumbers {
+		s.of.studies.numbers.Add(-int64(n * (len(at) + 1)))
+		return false
+	}
+	q.answers, q.rows = slices.Clone(answers), make([]float64, 0, n*len(at))
+	for r := range n {
+		for _, i := range at {
+			q.rows = append(q.rows, rows[r*wide+i])
+		}
+	}
+	return true
+}
+
+// numbers is how many the query holds of what maxShadowNumbers bounds.
+func (q *shadowQuery) numbers() int64 { return int64(len(q.rows) + len(q.answers)) }
 
 // inputOf returns which of have's inputs is input i of wants, or -1.
 func inputOf(have, wants *proxy.ModelVersion, i int) int {
@@ -126,13 +166,14 @@ func (a *models) computeShadows() {
 }
 
 func (a *models) computeShadow(q *shadowQuery) {
+	defer a.studies.numbers.Add(-q.numbers())
 	lease, err := a.loader.AcquireShadow(q.by.info.Model, q.by.info.Number)
 	if err != nil {
 		q.by.skip(policy.SkipGone)
 		return
 	}
 	defer lease.Release()
-	got, err := evaluate(q.by.version, q.values[:q.n])
+	equal, err := q.compute()
 	switch {
 	case errors.Is(err, model.ErrNotFinite):
 		q.by.NotFinite(q.tenant)
@@ -141,23 +182,54 @@ func (a *models) computeShadow(q *shadowQuery) {
 		q.by.Failed(q.tenant)
 		a.registry.Count(telemetry.ShadowFailed, 1)
 	default:
-		q.by.Compare(q.tenant, q.answer, got)
 		id := telemetry.ShadowDifferent
-		if got == q.answer {
+		if equal {
 			id = telemetry.ShadowEqual
 		}
 		a.registry.Count(id, 1)
 	}
 }
 
+// compute computes a query once more, as it was computed, and compares the answers.
+func (q *shadowQuery) compute() (equal bool, err error) {
+	if q.rows == nil {
+		got, err := evaluate(q.by.version, q.values[:q.n])
+		if err == nil {
+			q.by.Compare(q.tenant, q.answer, got)
+		}
+		return got == q.answer, err
+	}
+	got := make([]float64, len(q.answers))
+	if err := evaluateRows(q.by.version, q.rows, got); err != nil {
+		return false, err
+	}
+	q.by.CompareRows(q.tenant, q.answers, got)
+	return slices.Equal(got, q.answers), nil
+}
+
 // evaluate runs a version's evaluation; a panic is its error.
-func evaluate(v *proxy.ModelVersion, values []float64) (got float64, err error) {
+func evaluate(v *proxy.ModelVersion, values []float64) (float64, error) {
+	return evaluateContext(context.Background(), v, values)
+}
+
+// evaluateContext is evaluate that ctx ends.
+func evaluateContext(ctx context.Context, v *proxy.ModelVersion, values []float64) (got float64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("evaluating %s: defect: %v", v.Name, p)
 		}
 	}()
-	return v.Eval(values)
+	return v.EvalContext(ctx, values)
+}
+
+// evaluateRows is evaluate for all rows of a query, in one call.
+func evaluateRows(v *proxy.ModelVersion, rows, out []float64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("evaluating %s: defect: %v", v.Name, p)
+		}
+	}()
+	return v.EvalRows(rows, out)
 }
 
 // canShadow says why a version cannot be computed beside the active one, for
@@ -167,6 +239,9 @@ func canShadow(shadow, active any) error {
 	a, ok2 := active.(*proxy.ModelVersion)
 	if !ok || !ok2 || s.Eval == nil || a.Eval == nil {
 		return errors.New("the upstream computes it: there is nothing to compute here")
+	}
+	if s.Rows != a.Rows {
+		return fmt.Errorf("eval.rows: it is %q, that of %s is %q, so it answers other queries: try it as a canary", s.Rows, a.Name, a.Rows)
 	}
 	for i, name := range s.Inputs {
 		if !slices.Contains(a.Inputs, name) {

@@ -44,6 +44,7 @@ func (a *models) measure(r *telemetry.Registry) {
 	r.Gauges(telemetry.ModelLeases, number(func(s *loader.Status) int64 { return s.Leases }))
 	r.Gauges(telemetry.ModelMappedBytes, number(func(s *loader.Status) int64 { return s.Size }))
 	r.Gauges(telemetry.ModelPrivateBytes, number(func(s *loader.Status) int64 { return s.Copied }))
+	r.Gauges(telemetry.ModelLockedBytes, number(func(s *loader.Status) int64 { return s.Locked }))
 	a.measureStudies(r)
 	last := func(read func(*loader.Patched) time.Duration) func() float64 {
 		return func() float64 {
@@ -66,6 +67,16 @@ func (a *models) measure(r *telemetry.Registry) {
 	r.Gauge(telemetry.ModelStoreQuota, func() float64 { _, all := a.loader.Disk(""); return float64(all.Limit) })
 	r.Gauge(telemetry.ModelMappings, func() float64 { used, _ := a.loader.Mappings(); return float64(used) })
 	r.Gauge(telemetry.ModelMappingsMax, func() float64 { _, limit := a.loader.Mappings(); return float64(limit) })
+	r.Gauge(telemetry.ModelBlockedActive, func() (n float64) {
+		for _, name := range a.loader.Models() {
+			for _, s := range a.loader.Versions(name) {
+				if s.State == loader.Active && s.Blocked != "" {
+					n++
+				}
+			}
+		}
+		return n
+	})
 	r.Gauge(telemetry.ModelQuarantined, func() float64 { return float64(len(a.loader.Quarantined())) })
 }
 
@@ -127,7 +138,7 @@ func (a *models) tell(ctx context.Context, r *reload, e *loader.Event) {
 	switch e.Kind {
 	case loader.EventTiered:
 		a.registry.Count(telemetry.ModelTiered, 1)
-	case loader.EventQuarantined, loader.EventRolledBack, loader.EventUnloadTimeout, loader.EventStore, loader.EventLost, loader.EventShort, loader.EventHeld, loader.EventDetached:
+	case loader.EventQuarantined, loader.EventRolledBack, loader.EventUnloadTimeout, loader.EventStore, loader.EventLost, loader.EventShort, loader.EventUnlocked, loader.EventHeld, loader.EventDetached, loader.EventBlockedActive:
 		level = slog.LevelWarn
 	}
 	attrs := []any{"model", e.Model, "version", e.Version, "took", e.Took, "bytes", e.Bytes}

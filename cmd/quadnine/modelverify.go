@@ -153,15 +153,8 @@ func (r *verifyReport) drop(cmd *cobra.Command, path string, base *modelFile, ke
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	var total int64
-	for _, f := range d.Manifest.Files {
-		total += f.Size
-	}
-	o, end := work(cmd, "verify", total)
-	err = d.Verify(cmd.Context(), keys, o)
-	end()
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	if err := verifyDrop(cmd, path, d, keys); err != nil {
+		return err
 	}
 	what := "manifest, files"
 	if len(keys) > 0 {
@@ -208,4 +201,20 @@ func (r *verifyReport) dropDelta(cmd *cobra.Command, path string, d *delta.Drop,
 		return fmt.Errorf("%s/%s: %w", path, named.Path, err)
 	}
 	return err
+}
+
+// verifyDrop holds a drop's files against its manifest, and the manifest's signature
+// against the keys when there are any.
+func verifyDrop(cmd *cobra.Command, path string, d *delta.Drop, keys []*delta.PublicKey) error {
+	var total int64
+	for _, f := range d.Manifest.Files {
+		total += f.Size
+	}
+	o, end := work(cmd, "verify", total)
+	err := d.Verify(cmd.Context(), keys, o)
+	end()
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }

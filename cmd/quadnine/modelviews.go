@@ -68,7 +68,9 @@ func (a *models) versionViews(name string) []console.Version {
 	}
 	for _, s := range all {
 		v := console.Version{Number: s.Number, Root: s.Root.String(), State: s.State.String(), Since: s.Since, Leases: s.Leases, Weight: s.Weight, Durable: s.Durable}
+		v.Narrower = narrower(all, &s)
 		if s.State == loader.Active {
+			v.Blocked = s.Blocked
 			v.Weight = 100 - canary
 		}
 		if t := (*a.trials.Load())[name]; t != nil && t.canary == s.Number {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/quadnine/quadnine/loader"
@@ -9,7 +10,7 @@ import (
 )
 
 // warm has a version answer its manifest's warm-up requests, for loader.Options.
-func (a *models) warm(w loader.View, prepared any) (requests int64, err error) {
+func (a *models) warm(ctx context.Context, w loader.View, prepared any) (requests int64, err error) {
 	v, ok := prepared.(*proxy.ModelVersion)
 	info := w.Info()
 	if !ok || info.Eval == nil {
@@ -17,7 +18,7 @@ func (a *models) warm(w loader.View, prepared any) (requests int64, err error) {
 	}
 	values := make([]float64, len(v.Inputs))
 	for i := range info.Warmup {
-		if err := warmUp(v, info, i, values); err != nil {
+		if err := warmUp(ctx, v, info, i, values); err != nil {
 			a.registry.Count(telemetry.WarmupFailed, 1)
 			return requests, err
 		}
@@ -27,12 +28,12 @@ func (a *models) warm(w loader.View, prepared any) (requests int64, err error) {
 	return requests, nil
 }
 
-func warmUp(v *proxy.ModelVersion, info *loader.Info, i int, values []float64) error {
+func warmUp(ctx context.Context, v *proxy.ModelVersion, info *loader.Info, i int, values []float64) error {
 	u := &info.Warmup[i]
 	for at, name := range v.Names {
 		values[at] = u.Input[name]
 	}
-	got, err := evaluate(v, values)
+	got, err := evaluateContext(ctx, v, values)
 	switch {
 	case err != nil:
 		return fmt.Errorf("warmup[%d]: %w", i, err)

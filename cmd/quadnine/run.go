@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quadnine/quadnine/console"
+	"github.com/quadnine/quadnine/loader"
 	"github.com/quadnine/quadnine/proxy/shard"
 	"github.com/quadnine/quadnine/snapshot"
 	"github.com/quadnine/quadnine/xds/bootstrap"
@@ -54,11 +55,18 @@ OTLP (http/protobuf).`,
 			if err := envoy.apply(&cfg); err != nil {
 				return err
 			}
-			if err := cfg.models.bucket.check(cmd); err != nil {
+			if src.File, err = readConfig(cmd, configFile, envoy.managed()); err != nil {
 				return err
 			}
-			if err := cfg.models.judge.check(cfg.models.dir != "" || cfg.models.bucket.url != ""); err != nil {
+			at, err := setFromFile(cmd.Flags(), configFile, src.File.Models)
+			if err != nil {
 				return err
+			}
+			if err := cfg.models.check(); err != nil {
+				return located(err, at)
+			}
+			if err := checkNeeds(cmd.Flags()); err != nil {
+				return located(err, at)
 			}
 			if envoy.hotRestart {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), "disabled")
@@ -72,15 +80,6 @@ OTLP (http/protobuf).`,
 			if envoy.managed() {
 				return runManaged(cmd, &cfg, &envoy)
 			}
-			if configFile != "" {
-				data, err := os.ReadFile(configFile)
-				if err != nil {
-					return usage(fmt.Errorf("--config: %w", err))
-				}
-				if src.File, err = snapshot.Parse(configFile, data); err != nil {
-					return usage(err)
-				}
-			}
 			snap, err := snapshot.Compile(src)
 			if err != nil {
 				return usage(err)
@@ -91,8 +90,9 @@ OTLP (http/protobuf).`,
 			cfg.snap = snap
 			s, err := startSidecar(cmd.Context(), cfg)
 			if err != nil {
-				return err
+				return located(err, at)
 			}
+			envoy.warn(s.log)
 			s.log.Info("ready", "listen", s.Addr(), "admin", s.AdminAddr(), "role", snap.Listeners[0].Role.String(),
 				"upstreams", src.Upstreams, "degrade", src.Degrade)
 			select {
@@ -114,13 +114,16 @@ OTLP (http/protobuf).`,
 	f.StringVar(&src.Role, "role", "inbound", "inbound: in front of the local app; outbound: balance over all upstreams")
 	f.StringArrayVar(&src.Peers, "peer", nil, "URL of another sidecar, asked when the local app is unwell; repeatable, needs --trust")
 	f.StringArrayVar(&src.Trust, "trust", nil, "CIDR of callers whose x-quadnine-hop is believed; repeatable")
-	f.StringVar(&configFile, "config", "", "quadnine.yaml: tenantBreaker and responseCache")
+	f.StringVar(&configFile, "config", "", "quadnine.yaml: tenantBreaker, responseCache and models")
 	f.StringVar(&cfg.models.dir, "models", "", "directory that model versions are dropped into; see quadnine model --help")
 	f.StringVar(&cfg.models.store, "model-store", "", "private directory for model versions (default: in the user's cache directory)")
 	f.StringVar(&cfg.models.ingest, "model-ingest", "copy", "copy: into the store while hashing; inplace: map drops where they are (read-only mounts)")
-	f.StringArrayVar(&cfg.models.keys, "model-key", nil, "public key file; when given, every drop must be signed by one of them; repeatable")
+	f.StringArrayVar(&cfg.models.keys, "model-key", nil, "public key file; when given, every drop must be signed by one of them, or of --model-trust; repeatable")
+	f.StringArrayVar(&cfg.models.trust, "model-trust", nil, "public key file (PEM, ECDSA P-256) for the model.sig that OpenSSF Model Signing writes into a drop; when given, every drop must be signed by one of them, or of --model-key; repeatable")
 	f.StringArrayVar(&cfg.models.quotas, "model-quota", nil, "bytes that the store may hold, like 20GiB, or one model's versions of it, like score=5GiB; drops that would exceed it are refused; repeatable")
 	f.StringVar(&cfg.models.copyLimit, "model-copy-limit", "256MiB", "private memory that one version's rows and short extents may take, or off: no limit; what takes more is refused")
+	f.DurationVar(&cfg.models.reclaim, "model-reclaim", loader.DefaultReclaim, "how long a version that is out of use may be held by who reads it or maps it; then it is taken away, and the reader gets an error")
+	f.BoolVar(&cfg.models.mlock, "model-mlock", false, "keep model versions in memory (mlock); one that takes more than the process may lock, or than its control group has room for, is refused")
 	cfg.models.bucket.flags(c)
 	cfg.models.judge.flags(c)
 	f.StringVar(&cfg.models.patchMemory, "model-patch-memory", "256MiB", "private memory of the child process that applies bsdiff4 and zstd patches, or off: no limit")
@@ -145,6 +148,22 @@ OTLP (http/protobuf).`,
 	f.StringVar(&cfg.managed.csds, "csds", "", "with -c: address to serve the client status discovery service on")
 	envoy.register(f)
 	return c
+}
+
+// readConfig reads quadnine.yaml, when one is given; a bootstrap takes its place.
+func readConfig(cmd *cobra.Command, file string, managed bool) (*snapshot.File, error) {
+	if !cmd.Flags().Changed("config") || managed {
+		return new(snapshot.File), nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, usage(fmt.Errorf("--config: %w", err))
+	}
+	f, err := snapshot.Parse(file, data)
+	if err != nil {
+		return nil, usage(err)
+	}
+	return f, nil
 }
 
 // needsNoBootstrap are the flags that say what a bootstrap says.

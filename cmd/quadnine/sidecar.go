@@ -118,8 +118,6 @@ func startSidecar(ctx context.Context, cfg sidecarConfig) (_ *sidecar, err error
 		s.models = newModels(s.log)
 		s.models.instrument(s.tel)
 		o.Models = s.models
-	} else if cfg.models.share.socket != "" {
-		return nil, usage(errors.New("--model-share: there are no models to share: give --models or --model-bucket too"))
 	}
 	if s.proxy, err = proxy.New(o); err != nil {
 		return nil, err

@@ -50,6 +50,13 @@ func (a *App) Query(q Query) (*Result, error) {
 	}
 	r := newResult(q)
 	compute(t, q, r)
+	for from := q.From; q.Step > 0 && from < q.To; from += q.Step {
+		row := q
+		row.From, row.To = from, min(from+q.Step, q.To)
+		one := newResult(row)
+		compute(t, row, one)
+		r.Rows = append(r.Rows, Row{From: one.From, To: one.To, Value: one.Value})
+	}
 	return r, nil
 }
 

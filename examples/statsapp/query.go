@@ -18,7 +18,11 @@ type Query struct {
 	Approx bool     // HyperLogLog in place of the bitmap, for uv and ratio
 	Event  string   // only events of this name; empty is all
 	Steps  []string // the three event names of a funnel
+	Step   int64    // milliseconds of a row; 0: no rows
 }
+
+// MaxRows bounds the rows of one answer.
+const MaxRows = 1024
 
 // Result is the answer to a Query. Its JSON is the same for the same data and
 // query, byte for byte.
@@ -33,6 +37,7 @@ type Result struct {
 	Method          string  `json:"method"` // count, sum, roaring, hyperloglog or scan
 	Events          int64   `json:"events"` // events that the value rests on
 	Steps           []Step  `json:"steps,omitempty"`
+	Rows            []Row   `json:"rows,omitempty"` // of a query with a step; Value is of the whole range
 	TotalDurationMS *int64  `json:"total_duration_ms,omitempty"`
 }
 
@@ -40,6 +45,13 @@ type Result struct {
 type Step struct {
 	Event string `json:"event"`
 	Users int64  `json:"users"`
+}
+
+// Row is the value of one step of the range; the last one may be shorter.
+type Row struct {
+	From  string  `json:"from"`
+	To    string  `json:"to"`
+	Value float64 `json:"value"`
 }
 
 func newResult(q Query) *Result {
@@ -77,6 +89,10 @@ func (q *Query) check() error {
 		return &QueryError{Field: "to", Reason: "want a time no later than 2100-01-01T00:00:00Z"}
 	case q.To <= q.From:
 		return &QueryError{Field: "to", Reason: "must be later than from"}
+	case q.Step < 0 || q.Step > MaxTime:
+		return &QueryError{Field: "step", Reason: "want a duration above 0 and below 130 years, like 15m or 1h"}
+	case q.Step > 0 && (q.To-q.From-1)/q.Step >= MaxRows:
+		return &QueryError{Field: "step", Reason: fmt.Sprintf("makes %d rows, at most %d are answered: ask for a longer step or a shorter range", (q.To-q.From-1)/q.Step+1, MaxRows)}
 	case q.Metric == "funnel" && (len(q.Steps) != 3 || q.Steps[0] == "" || q.Steps[1] == "" || q.Steps[2] == ""):
 		return &QueryError{Field: "steps", Reason: "a funnel has three event names, like steps=view,cart,buy"}
 	case q.Metric == "funnel" && q.Event != "":
@@ -95,7 +111,7 @@ func (q *Query) fromURL(raw string) error {
 	if err != nil {
 		return &QueryError{Field: "query", Reason: err.Error()}
 	}
-	for _, field := range []string{"tenant", "metric", "event", "from", "to", "approx", "steps"} {
+	for _, field := range []string{"tenant", "metric", "event", "from", "to", "approx", "steps", "step"} {
 		v, ok := values[field]
 		if !ok {
 			continue
@@ -124,6 +140,11 @@ func (q *Query) set(field, v string) (err error) {
 		q.To, err = parseTime(field, v)
 	case "steps":
 		q.Steps = strings.Split(v, ",")
+	case "step":
+		d, bad := time.ParseDuration(v)
+		if q.Step = d.Milliseconds(); bad != nil || q.Step <= 0 {
+			err = &QueryError{Field: field, Reason: fmt.Sprintf("%q: want a duration of 1ms or more, like 15m or 1h", v)}
+		}
 	case "approx":
 		if q.Approx, err = strconv.ParseBool(v); err != nil {
 			err = &QueryError{Field: field, Reason: fmt.Sprintf("%q: want true or false", v)}
@@ -139,7 +160,7 @@ func (q *Query) fromJSON(body []byte) error {
 	if err := json.Unmarshal(body, &fields); err != nil {
 		return &QueryError{Field: "body", Reason: "want one JSON object: " + err.Error()}
 	}
-	for _, field := range []string{"tenant", "metric", "event", "from", "to", "approx", "steps"} {
+	for _, field := range []string{"tenant", "metric", "event", "from", "to", "approx", "steps", "step"} {
 		raw, ok := fields[field]
 		if !ok {
 			continue

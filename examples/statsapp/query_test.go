@@ -2,6 +2,7 @@ package statsapp
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -94,6 +95,9 @@ func TestBadQueries(t *testing.T) {
 		{query: "tenant=acme&metric=funnel&steps=a,b", status: 400, field: "steps"},
 		{query: "tenant=acme&metric=funnel&steps=a,,c", status: 400, field: "steps"},
 		{query: "tenant=acme&metric=funnel&steps=a,b,c&event=a", status: 400, field: "event"},
+		{query: "tenant=acme&metric=pv&step=often", status: 400, field: "step"},
+		{query: "tenant=acme&metric=pv&step=-1h", status: 400, field: "step"},
+		{query: "tenant=acme&metric=pv&from=0&to=1025&step=1ms", status: 400, field: "step"},
 		{query: "tenant=acme&tenant=globex&metric=pv", status: 400, field: "tenant"},
 		{query: "tenant=acme&metric=%zz", status: 400, field: "query"},
 		{post: `{"tenant":"acme","metric":"pv"`, status: 400, field: "body"},
@@ -116,6 +120,33 @@ func TestBadQueries(t *testing.T) {
 		}
 		if w.Code != tc.status || got.Error.Field != tc.field || got.Error.Reason == "" {
 			t.Errorf("%s%.40s: %d %+v; want %d, %s", tc.query, tc.post, w.Code, got.Error, tc.status, tc.field)
+		}
+	}
+}
+
+// A query with a step has a row for each, whose values are those of queries of its
+// own; the value is that of the whole range.
+func TestStepMakesRows(t *testing.T) {
+	app := seededApp(t)
+	for _, metric := range []string{"pv", "uv", "ratio", "avg_duration", "funnel&steps=view,cart,buy"} {
+		get := func(query string) (r Result) {
+			w := record(app, "GET", queryPath+"?tenant=acme&metric="+metric+query, "")
+			if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil || w.Code != http.StatusOK {
+				t.Fatalf("%s%s: %d %s", metric, query, w.Code, w.Body)
+			}
+			return r
+		}
+		const from, to = SeedStart, SeedStart + 20*3600_000
+		whole := get(fmt.Sprintf("&from=%d&to=%d&step=7h", from, to))
+		if len(whole.Rows) != 3 || whole.Value != get(fmt.Sprintf("&from=%d&to=%d", from, to)).Value {
+			t.Errorf("%s: %+v", metric, whole)
+		}
+		for i, row := range whole.Rows {
+			begin := from + int64(i)*7*3600_000
+			one := get(fmt.Sprintf("&from=%d&to=%d", begin, min(begin+7*3600_000, to)))
+			if row != (Row{one.From, one.To, one.Value}) {
+				t.Errorf("%s: row %d is %+v, want %+v", metric, i, row, one)
+			}
 		}
 	}
 }

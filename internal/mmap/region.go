@@ -39,6 +39,7 @@ type Region struct {
 	state  regionState // guarded by mu
 	pieces int64       // guarded by mu; MapFile and CopyPages calls that took effect
 	copied int64       // guarded by mu; bytes in private pages
+	locked atomic.Bool // written under mu; its pages stay in memory
 
 	unsealed []span // guarded by mu; what PatchAll may write to
 }
@@ -255,5 +256,6 @@ func (r *Region) Unmap() error {
 // forget drops the pieces' share of the count. r.mu is held.
 func (r *Region) forget(next regionState) {
 	mappings.Add(-2 * r.pieces)
+	r.unlocked()
 	r.state, r.pieces, r.copied, r.unsealed = next, 0, 0, nil
 }

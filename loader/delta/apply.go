@@ -101,8 +101,7 @@ func (d *Delta) TargetLeaves(ctx context.Context, base Leaves, target Sized, o O
 		dirty = append(dirty, i)
 		read += min(BlockSize, size-i*BlockSize)
 	}
-	block := func() []byte { return make([]byte, BlockSize) }
-	err = each(ctx, o, int64(len(dirty)), block, func(buf []byte, n int64) error {
+	err = each(ctx, o, int64(len(dirty)), lendChunk, returnChunk, func(buf *[chunkSize]byte, n int64) error {
 		i := dirty[n]
 		b := buf[:min(BlockSize, size-i*BlockSize)]
 		if err := readFull(target, b, i*BlockSize); err != nil {

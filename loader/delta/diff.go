@@ -142,7 +142,7 @@ func (d *differ) compare(ctx context.Context, o Options) error {
 		return span{&d.regions[lo], n - first[lo]}
 	}
 	start := func() buffers { return buffers{make([]byte, 64*PageSize), make([]byte, 64*PageSize)} }
-	return each(ctx, o, total, start, func(b buffers, n int64) error {
+	return each(ctx, o, total, start, func(buffers) {}, func(b buffers, n int64) error {
 		s := find(n)
 		from, to := s.r.span(s.word * 64)
 		_, to2 := s.r.span(min(s.word*64+63, s.r.pages()-1))

@@ -15,7 +15,14 @@ import (
 type Drop struct {
 	Manifest *Manifest
 
-	root *os.Root
+	root  *os.Root
+	place func(File) string // where a file lies in root
+}
+
+// NewDrop returns the drop in root, which stays the caller's to close, of which
+// the manifest was read already. place says where in root each of its files lies.
+func NewDrop(root *os.Root, m *Manifest, place func(File) string) *Drop {
+	return &Drop{m, root, place}
 }
 
 // OpenDrop reads the manifest of the drop in root, which stays the caller's to
@@ -34,7 +41,7 @@ func OpenDrop(root *os.Root) (*Drop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Drop{Manifest: m, root: root}, nil
+	return NewDrop(root, m, func(f File) string { return f.Path }), nil
 }
 
 // Open opens the file of a role and checks its size; os.ErrNotExist when the
@@ -44,7 +51,7 @@ func (d *Drop) Open(r Role) (*os.File, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: no file has role %s: %w", ManifestName, r, os.ErrNotExist)
 	}
-	f, err := d.root.Open(want.Path)
+	f, err := d.root.Open(d.place(want))
 	if err != nil {
 		return nil, err
 	}

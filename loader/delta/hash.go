@@ -33,14 +33,20 @@ func (o Options) done(n int64) {
 
 const chunkSize = 256 << 10 // what a worker reads at once: stays in its core's cache
 
+// chunks are lent to workers: made anew for each file they would be most of what a
+// collector has to do while versions come in, and it works beside requests.
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
 // each calls f for every number below n, spread over o.Workers goroutines, each
-// with its own state from start. The first error ends it, and so does ctx.
-func each[S any](ctx context.Context, o Options, n int64, start func() S, f func(S, int64) error) error {
+// with its own state from start, which finish takes back. The first error ends it,
+// and so does ctx.
+func each[S any](ctx context.Context, o Options, n int64, start func() S, finish func(S), f func(S, int64) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
 	work := func() {
 		s := start()
+		defer finish(s)
 		for ctx.Err() == nil {
 			i := next.Add(1) - 1
 			if i >= n {
@@ -82,7 +88,7 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 func LeavesOf(ctx context.Context, s Sized, o Options) (Leaves, error) {
 	size := s.Size()
 	l := make(Leaves, LeafCount(size)*RootSize)
-	err := each(ctx, o, (size+chunkSize-1)/chunkSize, chunk, func(buf []byte, i int64) error {
+	err := each(ctx, o, (size+chunkSize-1)/chunkSize, lendChunk, returnChunk, func(buf *[chunkSize]byte, i int64) error {
 		off := i * chunkSize
 		b := buf[:min(chunkSize, size-off)]
 		if err := readFull(s, b, off); err != nil {
@@ -99,7 +105,9 @@ func LeavesOf(ctx context.Context, s Sized, o Options) (Leaves, error) {
 	return l, nil
 }
 
-func chunk() []byte { return make([]byte, chunkSize) }
+func lendChunk() *[chunkSize]byte { return chunks.Get().(*[chunkSize]byte) }
+
+func returnChunk(b *[chunkSize]byte) { chunks.Put(b) }
 
 // RootOf returns the root of r's first size bytes, hashed on the calling
 // goroutine. For large ranges see LeavesOf.

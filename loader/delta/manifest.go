@@ -66,6 +66,7 @@ type Eval struct {
 	Metric  string            `json:"metric"`
 	Input   map[string]Input  `json:"input"`
 	Order   []string          `json:"order,omitempty"` // of the inputs, for kinds that leave it open
+	Rows    string            `json:"rows,omitempty"`  // member of a reply that holds its rows; empty: replies are one row
 	Weights map[string]string `json:"weights"`         // weight → tensor
 	Schema  map[string]Rule   `json:"schema,omitempty"`
 	Limits  *Limits           `json:"limits,omitempty"` // of EvalWasm; ParseManifest fills in defaults

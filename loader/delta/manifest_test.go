@@ -127,6 +127,8 @@ func TestManifestRefuses(t *testing.T) {
 		{`"size": 12`, `"size": 12, "mode": 1`, "files[0].mode: unknown field; known here: path, role, size, blake3, sha256", false},
 		{`"sha256": "e`, `"sha256": "E`, "files[1].sha256", false},
 		{`"kind": "ratio"`, `"kind": "cubic"`, `eval.kind: "cubic": want one of ratio, weighted_difference, linear, trees, wasm`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "rows": "r w"`, `eval.rows: "r w": want 1 to 256 visible ASCII characters`, false},
+		{`"kind": "ratio"`, `"kind": "ratio", "rows": ["rows"]`, `eval.rows: got a list, want text`, false},
 		{`"kind": "ratio"`, `"kind": "ratio", "limits": {}`, `eval.limits: is for kind "wasm" only`, false},
 		{`"kind": "ratio"`, `"kind": "wasm", "limits": {"memory_pages": 0}`, `eval.limits.memory_pages: is 0: want 1 to 1024`, false},
 		{`"kind": "ratio"`, `"kind": "wasm", "limits": {"timeout_ms": 1001}`, `eval.limits.timeout_ms: is 1001: want 1 to 1000`, false},

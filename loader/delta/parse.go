@@ -82,6 +82,7 @@ func (w *walk) eval(path string, v any) *Eval {
 		{"order", false, func(p string, v any) {
 			w.list(p, v, func(p string, v any) { e.Order = append(e.Order, w.text(p, v)) })
 		}},
+		{"rows", false, func(p string, v any) { e.Rows = w.text(p, v) }},
 		{"weights", true, func(p string, v any) {
 			w.members(p, v, func(name, p string, v any) { e.Weights[name] = w.text(p, v) })
 		}},

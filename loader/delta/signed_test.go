@@ -19,7 +19,7 @@ func allFields() Manifest {
 		Model: "score", Version: 3, SchemaVersion: 2, RequiredEnv: []string{"REGION", "ZONE"},
 		Eval: &Eval{
 			Kind: EvalWasm, Metric: "score", Input: map[string]Input{"uv": {Metric: "uv", Field: "p95"}, "pv": {Metric: "pv"}},
-			Order: []string{"uv", "pv"}, Weights: map[string]string{"scale": "a", "bias": "b"},
+			Order: []string{"uv", "pv"}, Rows: "rows", Weights: map[string]string{"scale": "a", "bias": "b"},
 			Schema: map[string]Rule{"uv": {Type: RuleNumber, Default: new(2.5), Min: new(0.5), Max: new(9.0), Categories: []string{"a", "b"}}},
 			Limits: &Limits{MemoryPages: 7, TimeoutMS: 30},
 		},

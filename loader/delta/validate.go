@@ -112,7 +112,7 @@ func (w *walk) files(m *Manifest) {
 	}
 	for i, f := range m.Files {
 		at := "files[" + strconv.Itoa(i) + "]"
-		if err := checkPath(f.Path); err != nil {
+		if err := CheckPath(f.Path); err != nil {
 			w.errf(at+".path", "%w", err)
 		}
 		w.within(at+".size", uint64(f.Size), 0, maxNumber)
@@ -148,9 +148,9 @@ func (w *walk) files(m *Manifest) {
 	}
 }
 
-// checkPath refuses paths that lead out of a drop, and names that a drop keeps
+// CheckPath refuses paths that lead out of a drop, and names that a drop keeps
 // for itself.
-func checkPath(p string) error {
+func CheckPath(p string) error {
 	switch {
 	case len(p) > maxPath:
 		return malformed("has %d bytes, at most %d are allowed", len(p), maxPath)
@@ -182,6 +182,9 @@ func (w *walk) evaluation(e *Eval) {
 		if in.Field != "" && !metricName.MatchString(in.Field) {
 			w.errf(join("eval.input", name)+".field", "%q: want 1 to 256 visible ASCII characters", in.Field)
 		}
+	}
+	if e.Rows != "" && !metricName.MatchString(e.Rows) {
+		w.errf("eval.rows", "%q: want 1 to 256 visible ASCII characters", e.Rows)
 	}
 	if n := len(e.Weights); n > maxInputs {
 		w.errf("eval.weights", "has %d members, at most %d are allowed", n, maxInputs)

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -71,22 +72,42 @@ func (a *adapted[T]) Eval(values []float64) (float64, error) {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
+// EvalContext is ev.Eval that ends when ctx does, also in the middle where a kind can
+// take long. The error is then ctx's cause.
+func EvalContext(ctx context.Context, ev Evaluator, values []float64) (float64, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if long, ok := ev.(interface {
+		EvalContext(ctx context.Context, values []float64) (float64, error)
+	}); ok {
+		return long.EvalContext(ctx, values)
+	}
+	return ev.Eval(values)
+}
+
 // EvalRows computes out[i] from row i of rows, which has one value for each of
-// ev's inputs: in one call where the kind has one for many rows.
+// ev's inputs: in one call where the kind has one for many rows. It is one
+// evaluation: one row that cannot be computed is an error of all, out is then not to
+// be used, and which row it was stands in the error where that is known. No rows are
+// no call.
 func EvalRows(ev Evaluator, rows, out []float64) error {
+	n := len(ev.Inputs())
+	if len(rows) != n*len(out) {
+		return fmt.Errorf("model: %s: %d values for %d rows of %d inputs: %w", ev.Version(), len(rows), len(out), n, ErrInput)
+	}
+	if len(out) == 0 {
+		return nil
+	}
 	if many, ok := ev.(interface {
 		EvalRows(rows, out []float64) error
 	}); ok {
 		return many.EvalRows(rows, out)
 	}
-	n := len(ev.Inputs())
-	if len(rows) != n*len(out) {
-		return fmt.Errorf("model: %s: %d values for %d rows of %d inputs: %w", ev.Version(), len(rows), len(out), n, ErrInput)
-	}
 	for i := range out {
 		var err error
 		if out[i], err = ev.Eval(rows[i*n : (i+1)*n]); err != nil {
-			return fmt.Errorf("row %d: %w", i, err)
+			return fmt.Errorf("rows[%d]: %w", i, err)
 		}
 	}
 	return nil

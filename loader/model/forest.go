@@ -23,12 +23,13 @@ type forest struct {
 	calls     sync.Pool // *forestCall
 }
 
-// forestCall is one call's scratch. look is made once, so that a call makes
-// nothing.
+// forestCall is one call's scratch. look is made once, so that a call of one row
+// makes nothing.
 type forestCall struct {
-	row   trees.Row
-	score float64
-	look  func(Tensors) error
+	row       trees.Row
+	rows, out []float64
+	one       [1]float64 // out of a call of one row
+	look      func(Tensors) error
 }
 
 func buildTrees(b *builder) (Evaluator, error) {
@@ -85,7 +86,13 @@ func (f *forest) call() *forestCall {
 		if !f.check.Same(p) {
 			return fmt.Errorf("model: %s: %w", f.version, errChanged)
 		}
-		c.score = f.check.Eval(p, &c.row)
+		n := len(f.inputs)
+		for i := range c.out {
+			for j, v := range c.rows[i*n : (i+1)*n] {
+				c.row.Set(uint8(j), v)
+			}
+			c.out[i] = f.check.Eval(p, &c.row)
+		}
 		return nil
 	}
 	return c
@@ -103,15 +110,34 @@ func (f *forest) Eval(values []float64) (float64, error) {
 		return 0, fmt.Errorf("model: %s: %d values for %d inputs: %w", f.version, len(values), len(f.inputs), ErrInput)
 	}
 	c, _ := f.calls.Get().(*forestCall)
-	defer f.calls.Put(c)
-	for i, v := range values {
-		c.row.Set(uint8(i), v)
-	}
+	defer f.done(c)
+	c.rows, c.out = values, c.one[:]
 	if err := f.again(c.look); err != nil {
 		return 0, err
 	}
-	if !finite(c.score) {
+	if !finite(c.one[0]) {
 		return 0, f.notFinite
 	}
-	return c.score, nil
+	return c.one[0], nil
+}
+
+// EvalRows walks the trees for all rows under one lease.
+func (f *forest) EvalRows(rows, out []float64) error {
+	c, _ := f.calls.Get().(*forestCall)
+	defer f.done(c)
+	c.rows, c.out = rows, out
+	if err := f.again(c.look); err != nil {
+		return err
+	}
+	for i, v := range out {
+		if !finite(v) {
+			return fmt.Errorf("rows[%d]: %w", i, f.notFinite)
+		}
+	}
+	return nil
+}
+
+func (f *forest) done(c *forestCall) {
+	c.rows, c.out = nil, nil // they are the caller's
+	f.calls.Put(c)
 }

@@ -73,6 +73,12 @@ func TestLinear(t *testing.T) {
 	if _, err := ev.Eval([]float64{1, 2}); !errors.Is(err, ErrInput) {
 		t.Errorf("two numbers of three: %v", err)
 	}
+	if err := EvalRows(ev, []float64{1, 2, 3, 4}, out); !errors.Is(err, ErrInput) {
+		t.Errorf("four numbers for two rows: %v", err)
+	}
+	if err := EvalRows(ev, []float64{1, 0, 0, 0, math.NaN(), 1}, out); !errors.Is(err, ErrInput) || !strings.HasPrefix(err.Error(), "rows[1]: ") {
+		t.Errorf("a row with NaN: %v", err)
+	}
 	// The order of the additions is stated, and none is fused.
 	s := ordered(KindLinear, 3)
 	big, err := Build(s, serve(map[string]tensor{"weights": f64s(1, 1, 1), "bias": f64s(1)}))
@@ -161,6 +167,15 @@ func TestTrees(t *testing.T) {
 			t.Errorf("cut bytes: %v", err)
 		}
 	}
+	looks := 0
+	several := forestOf(t, func(f func(Tensors) error) error { looks++; return f(serve(forestParts(t))) })
+	out := make([]float64, 5)
+	if err := EvalRows(several, []float64{3, 9, 3.1, 5, 4, 5.1, math.NaN(), 9, 4, math.NaN()}, out); err != nil || !slices.Equal(out, []float64{11, 21, 31, 11, 21}) || looks != 1 {
+		t.Errorf("rows: %v, %v, under %d leases, want one", out, err, looks)
+	}
+	if err := EvalRows(ev, []float64{3, 9}, out[:1]); !errors.Is(err, errChanged) {
+		t.Errorf("cut bytes: %v", err)
+	}
 	gone = errors.New("revoked")
 	if _, err := ev.Eval([]float64{3, 9}); !errors.Is(err, gone) {
 		t.Errorf("revoked: %v", err)
@@ -207,6 +222,12 @@ func TestWasm(t *testing.T) {
 	if got, err := ev.Eval([]float64{2, 8}); got != 26 || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
+	if err := EvalRows(ev, nil, nil); err != nil {
+		t.Errorf("no rows: %v", err)
+	}
+	if err := EvalRows(ev, []float64{2, 8, math.NaN(), 1}, out); !errors.Is(err, ErrNotFinite) || !strings.HasPrefix(err.Error(), "rows[1]: ") {
+		t.Errorf("a row that is NaN: %v", err)
+	}
 	s = ordered(KindWasm, 1)
 	s.Weights, s.Limits = map[string]string{"module": "m"}, Limits{MemoryPages: 16, Timeout: time.Minute}
 	if ev, err = Build(s, serve(map[string]tensor{"m": read("wasm/testdata/fickle.wasm")})); err != nil {
@@ -217,6 +238,12 @@ func TestWasm(t *testing.T) {
 			t.Errorf("%v: %v, want %v", v, err, want)
 		}
 	}
+	s.Rows = 40_000 // of 16 bytes: more than 10 pages have room for
+	s.Limits.MemoryPages = 10
+	if _, err := Build(s, serve(map[string]tensor{"m": read("wasm/testdata/fickle.wasm")})); err == nil || !strings.Contains(err.Error(), `eval.weights.module: tensor "m": wasm: room for 40000 rows: `) {
+		t.Errorf("a module without room for the most rows: %v", err)
+	}
+	s.Rows, s.Limits.MemoryPages = 0, 16
 	if _, err := ev.Eval([]float64{2}); err == nil || errors.Is(err, ErrInput) || errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), "trapped") {
 		t.Errorf("trap: %v", err)
 	}

@@ -19,6 +19,7 @@ type EvalSpec struct {
 	Schema  map[string]Rule      `json:"schema,omitempty"` // what an input must be; without a rule any number
 	Limits  Limits               `json:"limits"`           // of KindWasm
 	Version string               `json:"-"`                // what Version returns, for example "score@2"
+	Rows    int                  `json:"-"`                // the most rows of one call that there must be room for; 0: one
 	// Again looks at the tensors later on, under a lease of its own; nil: what a
 	// kind needs is copied at once.
 	Again Again `json:"-"`

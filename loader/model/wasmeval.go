@@ -28,7 +28,7 @@ func buildWasm(b *builder) (Evaluator, error) {
 		return nil, err
 	}
 	p := wasm.Program{
-		Code: code, Inputs: len(b.inputs),
+		Code: code, Inputs: len(b.inputs), Rows: b.spec.Rows,
 		Limits: wasm.Limits{Pages: b.spec.Limits.MemoryPages, Timeout: b.spec.Limits.Timeout},
 	}
 	for _, weight := range slices.Sorted(maps.Keys(b.spec.Weights)) {
@@ -63,8 +63,13 @@ func (g *guest) Version() string { return g.version }
 
 // Eval asks the module for one row. It may take as long as the limit allows.
 func (g *guest) Eval(values []float64) (float64, error) {
+	return g.EvalContext(context.Background(), values)
+}
+
+// EvalContext is Eval that ctx ends.
+func (g *guest) EvalContext(ctx context.Context, values []float64) (float64, error) {
 	var out [1]float64
-	if err := g.EvalRows(values, out[:]); err != nil {
+	if err := g.evalRows(ctx, values, out[:]); err != nil {
 		return 0, err
 	}
 	return out[0], nil
@@ -72,19 +77,27 @@ func (g *guest) Eval(values []float64) (float64, error) {
 
 // EvalRows asks the module for all rows in one call.
 func (g *guest) EvalRows(rows, out []float64) error {
+	return g.evalRows(context.Background(), rows, out)
+}
+
+func (g *guest) evalRows(ctx context.Context, rows, out []float64) error {
 	if len(rows) != len(out)*len(g.inputs) {
 		return fmt.Errorf("model: %s: %d values for %d rows of %d inputs: %w", g.version, len(rows), len(out), len(g.inputs), ErrInput)
 	}
-	err := g.module.Eval(rows, out)
+	err := g.module.EvalContext(ctx, rows, out)
 	switch {
 	case errors.Is(err, wasm.ErrInput):
 		return fmt.Errorf("model: %s: %w: %w", g.version, ErrInput, err)
 	case err != nil:
 		return fmt.Errorf("model: %s: %w", g.version, err)
 	}
-	for _, v := range out {
-		if !finite(v) {
+	for i, v := range out {
+		switch {
+		case finite(v):
+		case len(out) == 1:
 			return g.notFinite
+		default:
+			return fmt.Errorf("rows[%d]: %w", i, g.notFinite)
 		}
 	}
 	return nil

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/quadnine/quadnine/loader"
 	"github.com/quadnine/quadnine/loader/delta"
 )
@@ -60,13 +58,11 @@ func (s *Source) room(steps []Step) error {
 	for _, step := range steps {
 		need += step.Size
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.opts.Dir, &st); err != nil {
+	free, err := loader.FreeDisk(s.opts.Dir)
+	if err != nil {
 		return fmt.Errorf("%s: %w", s.opts.Dir, err)
 	}
-	// As the loader's store keeps free.
-	const reserve = 16 << 20
-	if free := int64(st.Bavail) * int64(st.Bsize); free < need+reserve { //nolint:unconvert // uint32 on other systems
+	if free < need+loader.DiskReserve {
 		return fmt.Errorf("%s: %d bytes are to be fetched, the disk has %d left: %w", s.opts.Dir, need, free, loader.ErrDiskFull)
 	}
 	return nil

@@ -1,3 +1,5 @@
+//go:build linux
+
 package share_test
 
 import (

@@ -27,7 +27,7 @@ func idOf(f *os.File) (fileID, *unix.Stat_t, error) {
 	}
 	var failed error
 	err = conn.Control(func(fd uintptr) { failed = unix.Fstat(int(fd), &st) })
-	return fileID{st.Dev, st.Ino}, &st, errors.Join(err, failed)
+	return fileID{device(&st), st.Ino}, &st, errors.Join(err, failed)
 }
 
 // pack is what clients are sent of a version. Guarded by Server.mu; the fields are

@@ -12,6 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errUnsupported is why no server can be made here: nothing speaks against it.
+var errUnsupported error
+
+// device is the number of the disk that a file is on.
+func device(st *unix.Stat_t) uint64 { return st.Dev }
+
 // process is a client's.
 type process struct {
 	pid int32

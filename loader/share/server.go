@@ -66,6 +66,9 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	if o.Clients < 0 || o.Ready < 0 || o.Reclaim < 0 || o.Sealed < 0 {
 		return nil, fmt.Errorf("share: %d clients, ready %v, reclaim %v, sealed %d bytes: want no negative numbers", o.Clients, o.Ready, o.Reclaim, o.Sealed)
 	}
+	if errUnsupported != nil {
+		return nil, fmt.Errorf("share: %s: %w", o.Socket, errUnsupported)
+	}
 	ln, fi, err := listen(ctx, o.Socket)
 	if err != nil {
 		return nil, fmt.Errorf("share: %w", err)

@@ -6,12 +6,6 @@ import (
 	"fmt"
 )
 
-// Bounds of a module, beyond Limits.
-const (
-	maxCode     = 16 << 20 // bytes
-	maxElements = 1 << 16  // of all tables: the memory limit does not count them
-)
-
 // Fits reports what of p is larger than any call could use, so that nobody copies
 // it for nothing.
 func (p *Program) Fits() error {
@@ -30,105 +24,97 @@ func (p *Program) Fits() error {
 
 var errCut = errors.New("it ends in the middle of a section")
 
-// check looks at what the runtime bounds only by the format's own limits: a table
-// of 2^27 elements is a gigabyte, and one that may grow is one later. It also says
-// what is imported in plain words. The runtime validates the rest.
-func check(code []byte) error {
-	if len(code) < 8 || string(code[:4]) != "\x00asm" || binary.LittleEndian.Uint32(code[4:]) != 1 {
-		return errors.New("it is no WebAssembly module of version 1: it must begin with 00 61 73 6d 01 00 00 00")
+// magic begins a module of version 1.
+const magic = "\x00asm\x01\x00\x00\x00"
+
+// check looks at all that the runtime makes room for, or takes time for, on a module's
+// word, before the runtime sees it: it bounds most of that only by the format's own
+// limits, and a compilation that has begun cannot be stopped. It returns the module
+// without its custom sections, which change nothing and would be read, too. Only core
+// 2.0 is taken, in the one way that cannot be read otherwise; the runtime validates
+// the rest.
+func check(code []byte) (bare []byte, err error) {
+	if len(code) < len(magic) || string(code[:len(magic)]) != magic {
+		return nil, errors.New("it is no WebAssembly module of version 1: it must begin with 00 61 73 6d 01 00 00 00")
 	}
-	for r := (reader{b: code[8:]}); len(r.b) > 0; {
+	c := checker{}
+	bare = append(make([]byte, 0, len(code)), magic...)
+	for r := (reader{b: code[len(magic):]}); len(r.b) > 0; {
+		all := r.b
 		id := r.byte()
 		body := reader{b: r.bytes(r.number())}
-		if err := body.count(id); err != nil {
-			return err
+		if id == sectionCustom && !r.bad {
+			continue
 		}
-		switch id {
-		case 1:
-			body.types()
-		case 2:
-			if n := body.number(); n > 0 {
-				return fmt.Errorf("it imports %s.%s: a module gets nothing from outside; link it without", body.name(), body.name())
-			}
-		case 4:
-			if err := body.tables(); err != nil {
-				return err
-			}
-		case 7:
-			body.exports()
-		case 10:
-			for range body.number() {
-				body.bytes(body.number())
-			}
+		if !r.bad {
+			err = c.section(id, &body)
 		}
-		if r.bad || body.bad {
-			return errCut
+		switch {
+		case r.bad || body.bad:
+			return nil, errCut
+		case err != nil:
+			return nil, err
+		case len(body.b) > 0:
+			return nil, fmt.Errorf("its section %d has %d bytes more than its entries", id, len(body.b))
 		}
+		bare = append(bare, all[:len(all)-len(r.b)]...)
 	}
-	return nil
+	return bare, nil
 }
 
-// The sections that are no vectors: custom, start, data count.
-const notVectors = 1<<0 | 1<<8 | 1<<12
+// The sections, by their numbers.
+const (
+	sectionCustom    = 0
+	sectionType      = 1
+	sectionImport    = 2
+	sectionFunction  = 3
+	sectionTable     = 4
+	sectionMemory    = 5
+	sectionGlobal    = 6
+	sectionExport    = 7
+	sectionStart     = 8
+	sectionElement   = 9
+	sectionCode      = 10
+	sectionData      = 11
+	sectionDataCount = 12
+)
 
-// count looks at how many entries a section says it has, each of a byte at least:
-// the runtime makes room for them before it reads one.
-func (r reader) count(id byte) error {
-	if id > 12 || notVectors>>id&1 == 1 {
+// section checks one section.
+func (c *checker) section(id byte, r *reader) error {
+	switch id {
+	case sectionStart, sectionDataCount:
+		r.number()
 		return nil
 	}
-	if n := r.number(); uint64(n) > uint64(len(r.b)) {
+	if id > sectionDataCount {
+		return fmt.Errorf("it has a section %d, which core 2.0 does not know", id)
+	}
+	n := r.number()
+	switch {
+	case r.bad:
+		return errCut
+	case uint64(n) > uint64(len(r.b)): // each has a byte at least
 		return fmt.Errorf("its section %d says that it has %d entries, in %d bytes", id, n, len(r.b))
+	case n > maxEntries:
+		return fmt.Errorf("its section %d has %d entries, at most %d are allowed", id, n, maxEntries)
 	}
-	return nil
-}
-
-// types walks the type section, whose entries are two vectors of one byte each.
-func (r *reader) types() {
-	for range r.number() {
-		r.byte() // the form
-		r.bytes(r.number())
-		r.bytes(r.number())
-		if r.bad {
-			return
+	entry := map[byte]func(*reader) error{
+		sectionType: c.functionType, sectionImport: imported, sectionFunction: c.function, sectionTable: c.tableLimits, sectionMemory: memory,
+		sectionGlobal: global, sectionExport: export, sectionElement: c.element, sectionCode: c.code, sectionData: data,
+	}[id]
+	for i := range n {
+		if err := entry(r); err != nil {
+			return fmt.Errorf("entry %d of section %d: %w", i, id, err)
 		}
-	}
-}
-
-// exports walks the export section.
-func (r *reader) exports() {
-	for range r.number() {
-		r.bytes(r.number()) // the name
-		r.byte()            // the kind
-		r.number()
-		if r.bad {
-			return
-		}
-	}
-}
-
-// tables checks the table section.
-func (r *reader) tables() error {
-	total := uint64(0)
-	for range r.number() {
-		r.byte() // the type
-		flags := r.byte()
-		r.number() // the least, which the runtime checks to be at most the most
-		if flags&1 == 0 {
-			return errors.New("it has a table that may grow without end: link it with a maximum")
-		}
-		most := r.number()
 		if r.bad {
 			return errCut
 		}
-		if total += uint64(most); total > maxElements {
-			return fmt.Errorf("its tables may have %d elements, at most %d are allowed", total, maxElements)
-		}
 	}
 	return nil
 }
 
-// reader reads a module's bytes; bad is set when they end too early.
+// reader reads a module's bytes; bad is set when they end too early, or are none of
+// those that may stand there.
 type reader struct {
 	b   []byte
 	bad bool
@@ -161,6 +147,23 @@ func (r *reader) number() uint32 {
 	}
 	r.b = r.b[n:]
 	return uint32(v)
+}
+
+// signed skips a signed LEB128 of at most most bytes.
+func (r *reader) signed(most int) {
+	for range most {
+		if r.byte() < 0x80 {
+			return
+		}
+	}
+	r.b, r.bad = nil, true
+}
+
+// zero reads a byte that must be 0.
+func (r *reader) zero() {
+	if r.byte() != 0 {
+		r.bad = true
+	}
 }
 
 func (r *reader) name() string {

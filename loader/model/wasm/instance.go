@@ -24,6 +24,7 @@ type instance struct {
 
 	rows, out uint32 // where the numbers are in its memory
 	room      int    // rows
+	most      int    // rows that there is room for at once, when more than firstRows are wanted
 }
 
 // instantiate makes an instance and gives it the tensors, in the time that ctx has.
@@ -39,7 +40,7 @@ func (m *Module) instantiate(ctx context.Context) (in *instance, err error) {
 		}
 	}()
 	in = &instance{
-		inputs: m.program.Inputs, module: mod, memory: mod.ExportedMemory(exportMemory),
+		inputs: m.program.Inputs, most: m.program.Rows, module: mod, memory: mod.ExportedMemory(exportMemory),
 		alloc: mod.ExportedFunction(exportAlloc), run: mod.ExportedFunction(exportEval),
 	}
 	for i, data := range m.program.Tensors {
@@ -104,7 +105,8 @@ func (in *instance) grow(ctx context.Context, n int) (err error) {
 func (in *instance) eval(ctx context.Context, rows, out []float64) error {
 	n := len(out)
 	if n > in.room {
-		if err := in.grow(ctx, n); err != nil {
+		// All at once: what it gave before need not be of use to it again.
+		if err := in.grow(ctx, max(n, in.most)); err != nil {
 			return err
 		}
 	}

@@ -28,6 +28,7 @@ type Program struct {
 	Code    []byte
 	Tensors [][]byte // copied into each instance's memory, in this order
 	Inputs  int      // numbers in a row
+	Rows    int      // the most rows of one call that its memory must have room for; 0: one
 	Limits  Limits
 }
 
@@ -75,14 +76,14 @@ func Compile(ctx context.Context, p Program) (*Module, error) {
 	if err := p.Fits(); err != nil {
 		return nil, err
 	}
-	if err := check(p.Code); err != nil {
+	code, err := check(p.Code)
+	if err != nil {
 		return nil, fmt.Errorf("wasm: %w", err)
 	}
 	cfg := wazero.NewRuntimeConfig().WithMemoryLimitPages(p.Limits.Pages).WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
 	m := &Module{program: p, runtime: wazero.NewRuntimeWithConfig(ctx, cfg)}
 	m.program.Code = nil
-	var err error
-	if m.code, err = m.runtime.CompileModule(ctx, p.Code); err == nil {
+	if m.code, err = m.runtime.CompileModule(ctx, code); err == nil {
 		err = m.exports()
 	}
 	var first *instance
@@ -104,7 +105,13 @@ const startFor = 3 * time.Second
 func (m *Module) first(ctx context.Context) (*instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(startFor, m.program.Limits.Timeout))
 	defer cancel()
-	return m.instantiate(ctx)
+	in, err := m.instantiate(ctx)
+	if err == nil && m.program.Rows > in.room {
+		if err = in.grow(ctx, m.program.Rows); err != nil {
+			err = fmt.Errorf("room for %d rows: %w", m.program.Rows, err)
+		}
+	}
+	return in, err
 }
 
 // The exports, see docs/wasm.md.
@@ -142,6 +149,11 @@ func (m *Module) exports() error {
 // each, all in one call. The errors are ErrTime, ErrTrap, ErrCode, ErrInput and
 // ErrRest; out is then not to be used.
 func (m *Module) Eval(rows, out []float64) error {
+	return m.EvalContext(context.Background(), rows, out)
+}
+
+// EvalContext is Eval that ends when ctx does: its error is then ctx's cause.
+func (m *Module) EvalContext(ctx context.Context, rows, out []float64) error {
 	if len(out) == 0 || len(rows) != len(out)*m.program.Inputs {
 		return fmt.Errorf("wasm: %d numbers are no %d rows of %d", len(rows), len(out), m.program.Inputs)
 	}
@@ -149,16 +161,19 @@ func (m *Module) Eval(rows, out []float64) error {
 		return fmt.Errorf("wasm: %w: %d calls in a row took over %v", ErrRest, strikes, m.program.Limits.Timeout)
 	}
 	in := m.take()
-	ctx, cancel := context.WithTimeout(context.Background(), m.program.Limits.Timeout)
+	call, cancel := context.WithTimeout(ctx, m.program.Limits.Timeout)
 	defer cancel()
 	var err error
 	if in == nil {
-		if in, err = m.instantiate(ctx); err != nil {
-			return m.note(err)
-		}
+		in, err = m.instantiate(call)
 	}
-	err = in.eval(ctx, rows, out)
-	m.give(in, err)
+	if in != nil {
+		err = in.eval(call, rows, out)
+		m.give(in, err)
+	}
+	if ctx.Err() != nil { // whatever it was stopped in, it is not its fault
+		return fmt.Errorf("wasm: %w", context.Cause(ctx))
+	}
 	return m.note(err)
 }
 

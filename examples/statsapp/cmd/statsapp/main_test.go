@@ -85,6 +85,7 @@ func TestReadmeCommands(t *testing.T) {
 	}{
 		{200, `"exact":true,"method":"roaring"`},
 		{200, `"exact":false,"method":"hyperloglog"`},
+		{200, `"rows":[{"from":"2026-01-01T00:00:00Z","to":"2026-01-01T06:00:00Z","value":`},
 		{200, `"steps":[{"event":"view"`},
 		{200, `{"accepted":1,"rejected":0}`},
 		{400, `"reason":"/: missing properties`},
