@@ -3,8 +3,8 @@ package contest
 import (
 	"fmt"
 	"math"
-	"strings"
 
+	"github.com/quadnine/quadnine/bench/grid"
 	"github.com/quadnine/quadnine/bench/rivals"
 	"github.com/quadnine/quadnine/bench/stat"
 )
@@ -58,12 +58,12 @@ func ratio(res *Result, a, b string, of func(Sample) float64) (got stat.Interval
 }
 
 func atMost(res *Result, what, a, b string, of func(Sample) float64, bound float64) []Goal {
-	g := Goal{What: what, Bound: "≤ " + number(bound)}
+	g := Goal{What: what, Bound: "≤ " + grid.Number(bound)}
 	return g.ratio(res, a, b, of, func(r float64) bool { return r <= bound })
 }
 
 func atLeast(res *Result, what, rival string, bound float64) []Goal {
-	g := Goal{What: what, Bound: "≥ " + number(bound)}
+	g := Goal{What: what, Bound: "≥ " + grid.Number(bound)}
 	return g.ratio(res, rival, rivals.NameQuadnine, cpu, func(r float64) bool { return r >= bound })
 }
 
@@ -112,7 +112,7 @@ func value(res *Result, what string, of func(Sample) float64, bound float64, uni
 	if !res.has(c.Rival) {
 		return nil
 	}
-	g := Goal{Case: res.Title, What: what, Bound: "≤ " + number(bound) + " " + unit, Unit: unit}
+	g := Goal{Case: res.Title, What: what, Bound: "≤ " + grid.Number(bound) + " " + unit, Unit: unit}
 	if !c.judged() {
 		g.Why = "no figure of " + c.Rival
 		return []Goal{g}
@@ -128,23 +128,7 @@ func (g Goal) String() string {
 		return "– " + g.Why
 	}
 	if g.Unit != "" {
-		return number(g.Got.Ratio) + " " + g.Unit
+		return grid.Number(g.Got.Ratio) + " " + g.Unit
 	}
 	return fmt.Sprintf("%.2f [%.2f-%.2f]", g.Got.Ratio, g.Got.Low, g.Got.High)
-}
-
-// number writes three digits that matter, without zeros behind the point.
-func number(v float64) string {
-	var s string
-	switch {
-	case v >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		s = fmt.Sprintf("%.1f", v)
-	case v >= 0.1:
-		s = fmt.Sprintf("%.2f", v)
-	default:
-		s = fmt.Sprintf("%.3f", v)
-	}
-	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
 }

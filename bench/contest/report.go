@@ -56,16 +56,9 @@ func (r *Report) Tables() []*grid.Table {
 }
 
 func (r *Report) goals() *grid.Table {
-	t := &grid.Table{
-		Title: "Goals", About: "Ratios with the interval that holds them with 95 % confidence, over the case's interleaved rounds.",
-		Header: []string{"case", "what", "bound", "this run", ""},
-	}
+	t := grid.Goals("Goals", "Ratios with the interval that holds them with 95 % confidence, over the case's interleaved rounds.", "case")
 	for _, g := range r.Goals {
-		verdict := "missed"
-		if g.Met {
-			verdict = "met"
-		}
-		t.Add(g.Case, g.What, g.Bound, g.String(), verdict)
+		t.AddGoal(g.Case, g.What, g.Bound, g.String(), g.Met)
 	}
 	return t
 }
@@ -141,9 +134,9 @@ func (r *Report) requests() *grid.Table {
 			switch {
 			case none:
 			case own > 0:
-				text = fmt.Sprintf("%s (%.2f)", number(m), m/own)
+				text = fmt.Sprintf("%s (%.2f)", grid.Number(m), m/own)
 			default:
-				text = number(m)
+				text = grid.Number(m)
 			}
 			line = append(line, text)
 		}
@@ -175,7 +168,7 @@ func (r *Report) latency() *grid.Table {
 		line := append(make([]string, 0, len(t.Header)), res.Title)
 		text, lost := missing(t, res.Direct)
 		if !lost {
-			text = number(base50) + " / " + number(base99)
+			text = grid.Number(base50) + " / " + grid.Number(base99)
 		}
 		line = append(line, text)
 		for _, n := range names {
@@ -236,7 +229,7 @@ func (r *Report) curves() *grid.Table {
 	for _, res := range r.of(Curves) {
 		line := append(make([]string, 0, len(t.Header)), res.Title)
 		for i, c := range res.Cells {
-			text := c.Rival + ": " + number(c.median(cpu))
+			text := c.Rival + ": " + grid.Number(c.median(cpu))
 			why, none := missing(t, c)
 			switch got, ok := ratio(res, c.Rival, res.Cells[0].Rival, cpu); {
 			case none:
@@ -266,7 +259,7 @@ func (r *Report) servers() *grid.Table {
 				t.Add(c.Rival, why, "", "")
 				continue
 			}
-			t.Add(c.Rival, fmt.Sprintf("%.0f", c.median(perSecond)), number(c.median(cpu)), fmt.Sprintf("%.0f", c.median(rss)))
+			t.Add(c.Rival, fmt.Sprintf("%.0f", c.median(perSecond)), grid.Number(c.median(cpu)), fmt.Sprintf("%.0f", c.median(rss)))
 		}
 	}
 	return t

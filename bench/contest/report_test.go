@@ -104,14 +104,6 @@ func TestTables(t *testing.T) {
 	}
 }
 
-func TestNumber(t *testing.T) {
-	for v, want := range map[float64]string{1234: "1234", 100.4: "100", 25.04: "25", 12.3: "12.3", 2: "2", 2.345: "2.35", 0.05: "0.05", 0.1: "0.1"} {
-		if got := number(v); got != want {
-			t.Errorf("number(%v) = %q, want %q", v, got, want)
-		}
-	}
-}
-
 // Who failed on the way, or fell behind in most rounds, meets no goal by the rounds
 // before; who was not asked has none.
 func TestNoFigureIsNoGoalMet(t *testing.T) {

@@ -62,3 +62,22 @@ func TestNotesHaveNames(t *testing.T) {
 		t.Errorf("the 28th note is %q", last)
 	}
 }
+
+func TestNumber(t *testing.T) {
+	for v, want := range map[float64]string{
+		1234: "1234", 100.4: "100", 25.04: "25", 12.3: "12.3", 2: "2", 2.345: "2.35", 0.05: "0.05", 0.1: "0.1", 0: "0", -2.345: "-2.35", -120.4: "-120",
+	} {
+		if got := grid.Number(v); got != want {
+			t.Errorf("Number(%v) = %q, want %q", v, got, want)
+		}
+	}
+}
+
+func TestGoals(t *testing.T) {
+	g := grid.Goals("Goals", "Ratios.", "case")
+	g.AddGoal("a", "CPU", "≤ 2", "1.5", true)
+	g.AddGoal("b", "CPU", "≤ 2", "2.5", false)
+	if len(g.Rows) != 2 || g.Header[0] != "case" || g.Rows[0][4] != "met" || g.Rows[1][4] != "missed" || len(g.Rows[0]) != len(g.Header) {
+		t.Errorf("%+v", g)
+	}
+}

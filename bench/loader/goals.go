@@ -3,7 +3,6 @@ package loader
 import (
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/quadnine/quadnine/bench/grid"
 	"github.com/quadnine/quadnine/bench/stat"
@@ -60,10 +59,10 @@ func judge(rs entries) []Goal {
 	hashD, hashS := rs.cheapest("D"), rs.cheapest("S")
 	in, out, scattered := rs.find("D", inPlace), rs.find("D", copied), rs.find("S", inPlace)
 	ratio := func(pair, what string, a, b []float64, most bool, bound float64) Goal {
-		g := Goal{Pair: pair, What: what, Bound: "≤ " + number(bound), Got: stat.Ratio(a, b)}
+		g := Goal{Pair: pair, What: what, Bound: "≤ " + grid.Number(bound), Got: stat.Ratio(a, b)}
 		g.Met = g.Got.Ratio > 0 && g.Got.Ratio <= bound
 		if !most {
-			g.Bound, g.Met = "≥ "+number(bound), g.Got.Ratio >= bound
+			g.Bound, g.Met = "≥ "+grid.Number(bound), g.Got.Ratio >= bound
 		}
 		return g
 	}
@@ -111,7 +110,7 @@ func private(s *sample) float64 { return float64(s.Private) / 1e6 }
 func most(c *contest, pair, what string, of func(*sample) float64, bound float64, unit string) Goal {
 	got := c.medianOf(of)
 	return Goal{
-		Pair: pair, What: what, Bound: "≤ " + number(bound) + " " + unit, Got: stat.Interval{Ratio: got, Low: got, High: got}, Unit: unit,
+		Pair: pair, What: what, Bound: "≤ " + grid.Number(bound) + " " + unit, Got: stat.Interval{Ratio: got, Low: got, High: got}, Unit: unit,
 		Met: len(c.samples) > 0 && got <= bound,
 	}
 }
@@ -119,34 +118,15 @@ func most(c *contest, pair, what string, of func(*sample) float64, bound float64
 // String writes what a goal came to.
 func (g Goal) String() string {
 	if g.Unit != "" {
-		return number(g.Got.Ratio) + " " + g.Unit
+		return grid.Number(g.Got.Ratio) + " " + g.Unit
 	}
 	return fmt.Sprintf("%.2f [%.2f-%.2f]", g.Got.Ratio, g.Got.Low, g.Got.High)
 }
 
-// number writes three digits that matter, without zeros behind the point.
-func number(v float64) string {
-	switch {
-	case v >= 100 || v <= -100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10 || v <= -10:
-		return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0")
-	default:
-		return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", v), "0"), ".")
-	}
-}
-
 func (r *Report) goals() *grid.Table {
-	t := &grid.Table{
-		Title: "Goals of the loader", About: "Ratios with the interval that holds them with 95 % confidence, over the interleaved rounds.",
-		Header: []string{"pair", "what", "bound", "this run", ""},
-	}
+	t := grid.Goals("Goals of the loader", "Ratios with the interval that holds them with 95 % confidence, over the interleaved rounds.", "pair")
 	for _, g := range r.Goals {
-		verdict := "missed"
-		if g.Met {
-			verdict = "met"
-		}
-		t.Add(g.Pair, g.What, g.Bound, g.String(), verdict)
+		t.AddGoal(g.Pair, g.What, g.Bound, g.String(), g.Met)
 	}
 	return t
 }

@@ -139,7 +139,7 @@ func (r *Report) Tables() []*grid.Table {
 	}
 	t := &grid.Table{Title: "Calls", About: fmt.Sprintf("%d of each a round, CPU of the process; median and the worst round.", callsEach), Header: []string{"what", "CPU ns", "[worst]"}}
 	for _, c := range r.Calls {
-		t.Add(c.What, number(c.Nanos), "["+number(c.Worst)+"]")
+		t.Add(c.What, grid.Number(c.Nanos), "["+grid.Number(c.Worst)+"]")
 	}
 	return append(out, t)
 }
@@ -162,12 +162,12 @@ func (r *Report) pair(p *Pair) *grid.Table {
 		if l.Rounds < r.Rounds {
 			what += " " + t.Note(fmt.Sprintf("%d rounds", l.Rounds))
 		}
-		cells := []string{what, number(l.Wall), "[" + number(l.WallWorst) + "]", number(l.CPU), "[" + number(l.CPUWorst) + "]", number(l.Ratio), "", "", "", "", "", ""}
+		cells := []string{what, grid.Number(l.Wall), "[" + grid.Number(l.WallWorst) + "]", grid.Number(l.CPU), "[" + grid.Number(l.CPUWorst) + "]", grid.Number(l.Ratio), "", "", "", "", "", ""}
 		if l.Memory {
-			cells[6], cells[7] = number(l.Private), number(l.Shared)
+			cells[6], cells[7] = grid.Number(l.Private), grid.Number(l.Shared)
 		}
 		if l.Version {
-			cells[8], cells[9], cells[10], cells[11] = number(l.Read), number(l.Dirty), number(l.Copied), number(l.Copies)
+			cells[8], cells[9], cells[10], cells[11] = grid.Number(l.Read), grid.Number(l.Dirty), grid.Number(l.Copied), grid.Number(l.Copies)
 		}
 		t.Add(cells...)
 	}

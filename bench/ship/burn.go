@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quadnine/quadnine/bench/proc"
+	"github.com/quadnine/quadnine/loader"
 )
 
 // ChildArg is what a process gets that is the dummy; Child's plan follows it.
 const ChildArg = "ship-dummy"
 
-// lowest is the nice value of the loader's threads.
+// lowest is the nice value of the dummy, and of the loader's threads.
 const lowest = 19
 
 // burnPlan is what the dummy does.
@@ -24,6 +25,8 @@ type burnPlan struct {
 	Times int
 	Pace  time.Duration
 	Each  time.Duration // of CPU
+
+	Gentle bool // with the loader's slices
 }
 
 // burn has the dummy work on a CPU, in a process of its own.
@@ -56,7 +59,9 @@ func Child(ctx context.Context, plan string) error {
 		return fmt.Errorf("ship: %w", err)
 	}
 	runtime.LockOSThread()
-	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), lowest); err != nil {
+	if p.Gentle {
+		loader.Lowest()
+	} else if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), lowest); err != nil {
 		return fmt.Errorf("ship: the dummy's priority: %w", err)
 	}
 	block := make([]byte, 64<<10)

@@ -39,13 +39,14 @@ const startWithin = 20 * time.Second
 
 // The ways in which a run differs.
 const (
-	quiet = iota // nothing is shipped
-	ships        // versions are activated
-	dummy        // a thread burns what that took
+	quiet  = iota // nothing is shipped
+	ships         // versions are activated
+	dummy         // a thread burns what that took, at nice 19
+	gentle        // likewise, with the short slices that the loader's threads ask for
 	ways
 )
 
-var wayNames = [ways]string{"nothing shipped", "200 activations", "a dummy that burns the same CPU"}
+var wayNames = [ways]string{"nothing shipped", "200 activations", "a dummy that burns the same CPU at nice 19", "the same dummy with the loader's slices"}
 
 // Run is one of them.
 type Run struct {
@@ -77,8 +78,8 @@ func Measure(ctx context.Context, dir string, o Options, log io.Writer) (*Report
 	place.To, place.CPU = to, o.ProxyCPU
 	r := new(Report)
 	for i := range o.Rounds {
-		// The dummy comes last: what it burns is known then. The other two take turns.
-		order := [ways]int{quiet, ships, dummy}
+		// The dummies come last: what they burn is known then. The other two take turns.
+		order := [ways]int{quiet, ships, dummy, gentle}
 		if i%2 == 1 {
 			order[0], order[1] = order[1], order[0]
 		}
@@ -129,8 +130,8 @@ func (o Options) run(ctx context.Context, at rivals.Place, packed string, way in
 		switch way {
 		case ships:
 			beside <- every(ctx, activations, pace, func(i int) error { return commit(packed, at.Programs.Drops, i+2) })
-		case dummy:
-			beside <- burn(ctx, o.Programs.Self, o.ProxyCPU, burnPlan{activations, pace, each})
+		case dummy, gentle:
+			beside <- burn(ctx, o.Programs.Self, o.ProxyCPU, burnPlan{activations, pace, each, way == gentle})
 		default:
 			beside <- nil
 		}

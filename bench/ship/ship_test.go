@@ -61,8 +61,9 @@ func TestDummyTakesItsTime(t *testing.T) {
 
 // The goal is about pairs: what slows a whole round down says nothing.
 func TestShift(t *testing.T) {
-	round := func(ships, dummy time.Duration) (r [ways]Run) {
-		r[1].Latency, r[2].Latency = driver.Latency{P99: ships}, driver.Latency{P99: dummy}
+	p99 := func(d time.Duration) Run { return Run{Latency: driver.Latency{P99: d}} }
+	round := func(ofShips, ofDummy time.Duration) (r [ways]Run) {
+		r[ships], r[dummy], r[gentle] = p99(ofShips), p99(ofDummy), p99(ofDummy)
 		return r
 	}
 	same := Report{Rounds: [][ways]Run{round(100, 101), round(900, 890), round(50, 51)}}
