@@ -16,7 +16,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quadnine
 MODULES := . $(if $(filter Linux,$(shell uname -s)),bench conformance)
 TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 
-.PHONY: help build test race fuzz fuzz-long lint fmt check generate conformance judge soak bench deps image
+.PHONY: help build test cross race fuzz fuzz-long lint fmt check generate conformance judge soak bench deps image
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,6 +28,10 @@ test: ## run all tests, and compile what the other modules hold (Go alone)
 	for m in $(filter-out .,$(MODULES)); do (cd $$m && $(GO) vet ./...); done
 	$(if $(filter bench,$(MODULES)),cd bench && $(GO) test ./...)
 	$(GO) test ./...
+
+cross: ## compile for the other systems that it runs on: tests too
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	GOOS=linux GOARCH=arm64 $(GO) vet ./...
 
 race: ## run all tests under the race detector, invariants checked
 	$(GO) test -race -tags invariants ./...
@@ -47,6 +51,7 @@ fmt: ## gofumpt and gci over every module
 check: ## all that must hold before a change goes in: vet, fix, lint, race, vulnerabilities, generated files
 	for m in $(MODULES); do (cd $$m && $(GO) vet ./...); done
 	$(GO) vet -tags invariants ./...
+	$(MAKE) cross
 	for m in $(MODULES); do (cd $$m && GO='$(GO)' $(CURDIR)/tools/modern); done
 	$(MAKE) lint
 	$(MAKE) race
@@ -65,6 +70,7 @@ judge: ## Envoy Gateway starts and drives quadnine (installs it into the cache o
 
 soak: ## conformance with every loop at full length (needs make deps; about an hour)
 	QUADNINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run "Kill|PowerCut" ./loader
+	QUADNINE_SHARED_VERSIONS=200 $(GO) test -count=1 -timeout 30m -run ReadersInAnotherProcess ./loader/share
 	QUADNINE_INJECTIONS=1000 $(GO) test -count=1 -timeout 30m -run NothingIsRouted ./cmd/quadnine
 	cd conformance && QUADNINE_SOAK=1 $(GO) test -v -p 1 -count=1 -timeout 120m ./...
 

@@ -17,7 +17,7 @@ import (
 var bin struct{ quadnine, statsapp, reverse, stats, interop string }
 
 // tools are the programs that the tests start, the bench's rivals included.
-var tools = append(rivals.Tools(), "curl", "nghttp", "h2spec", "prometheus", "promtool", "model-python", "versitygw")
+var tools = append(rivals.Tools(), "curl", "nghttp", "h2spec", "prometheus", "promtool", "model-python", "versitygw", "skopeo", "oras", "docker-registry", "model-signing", "openssl")
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == echo.ChildArg { // the rivals' backend

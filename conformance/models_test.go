@@ -33,26 +33,37 @@ type modelStand struct {
 // bad, if there is one, is not a number.
 func withModels(t *testing.T, count, bad int) *modelStand {
 	t.Helper()
+	var args []int
+	if bad != 0 {
+		args = append(args, bad)
+	}
+	return withScript(t, "score.py", evalJSON, count, args...)
+}
+
+// withScript starts a sidecar and lets a script of testdata write versions 1 to
+// count, which answer as eval says.
+func withScript(t *testing.T, script, eval string, count int, more ...int) *modelStand {
+	t.Helper()
 	m := &modelStand{upstream: addrs(t, 1)[0], dir: t.TempDir(), watched: t.TempDir(), store: t.TempDir(), want: make(map[string]float64)}
 	startStats(t, m.upstream, []string{"acme", "globex"})
 	m.restart(t)
-	args := []string{filepath.Join("testdata", "score.py"), m.dir, m.metric(t, "uv"), m.metric(t, "pv"), strconv.Itoa(count)}
-	if bad != 0 {
-		args = append(args, strconv.Itoa(bad))
+	args := []string{filepath.Join("testdata", script), m.dir, m.metric(t, "uv"), m.metric(t, "pv"), strconv.Itoa(count)}
+	for _, n := range more {
+		args = append(args, strconv.Itoa(n))
 	}
 	p := tool(t, "model-python", args...)
 	if err := p.Wait(deadline(t, 2*within)); err != nil {
-		t.Fatalf("score.py: %v\n%s", err, p.Output())
+		t.Fatalf("%s: %v\n%s", script, err, p.Output())
 	}
 	for line := range strings.Lines(p.Output()) {
 		var n int
 		var text string
 		if _, err := fmt.Sscan(line, &n, &text); err != nil {
-			t.Fatalf("score.py says %q: %v", line, err)
+			t.Fatalf("%s says %q: %v", script, line, err)
 		}
 		value, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			t.Fatalf("score.py says %q: %v", line, err)
+			t.Fatalf("%s says %q: %v", script, line, err)
 		}
 		if before := m.want[modelName(n-1)]; math.Abs(value-before) < 1e-3 {
 			t.Fatalf("versions %d and %d answer alike, %v: a mix would not be seen", n-1, n, value)
@@ -60,9 +71,9 @@ func withModels(t *testing.T, count, bad int) *modelStand {
 		m.want[modelName(n)] = value
 	}
 	if len(m.want) != count {
-		t.Fatalf("score.py wrote %d versions, want %d:\n%s", len(m.want), count, p.Output())
+		t.Fatalf("%s wrote %d versions, want %d:\n%s", script, len(m.want), count, p.Output())
 	}
-	if err := os.WriteFile(filepath.Join(m.dir, "eval.json"), []byte(evalJSON), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(m.dir, "eval.json"), []byte(eval), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return m
