@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 )
 
@@ -70,9 +69,15 @@ func (e *evaluation) workRow() {
 	}
 }
 
-// inputOf returns which of the replies a source is in.
+// inputOf returns which of the replies a source is in. An input is not copied: its
+// exchange may end meanwhile, and drops it.
 func (e *evaluation) inputOf(s *ModelSource) int {
-	return slices.IndexFunc(e.inputs, func(in input) bool { return in.metric == s.Metric })
+	for i := range e.inputs {
+		if e.inputs[i].metric == s.Metric {
+			return i
+		}
+	}
+	return -1 // every source's metric is an input
 }
 
 // value returns a source's value in text, which f is of.
