@@ -82,10 +82,11 @@ func sourceName(in model.Input) string {
 // tellNarrower tells of a version that refuses inputs that the active one takes:
 // callers will see it as errors, so somebody should know before they do.
 func (a *models) tellNarrower(info *loader.Info, names []string) {
-	if a.loader == nil {
+	l := a.opened.Load()
+	if l == nil {
 		return // what a start brings back was told of when it came
 	}
-	active, ok := a.loader.Current(info.Model)
+	active, ok := l.Current(info.Model)
 	if !ok || active.Eval == nil || active.Number >= info.Number {
 		return
 	}

@@ -74,11 +74,12 @@ func (c *modelsConfig) check() error {
 type models struct {
 	log    *slog.Logger
 	loader *loader.Loader
-	source *loader.Watcher // nil without a directory
-	bucket *objects.Source // nil without a bucket
-	merged *loader.Sources // of the two
-	share  *share.Server   // nil without a socket
-	now    func() int64    // the shards' clock
+	opened atomic.Pointer[loader.Loader] // the same, for the loader's workers, who begin before open is done
+	source *loader.Watcher               // nil without a directory
+	bucket *objects.Source               // nil without a bucket
+	merged *loader.Sources               // of the two
+	share  *share.Server                 // nil without a socket
+	now    func() int64                  // the shards' clock
 
 	bounds policy.JudgeConfig // of canaries; what a manifest says is not in it
 	pool   pool
@@ -184,6 +185,7 @@ func (a *models) open(ctx context.Context, cfg modelsConfig, now func() int64) (
 	if a.loader, err = loader.Open(ctx, o); err != nil {
 		return errors.Join(err, a.closeSources())
 	}
+	a.opened.Store(a.loader)
 	if a.bucket != nil {
 		if err := a.bucket.Start(a.loader); err != nil {
 			err = errors.Join(err, a.loader.Close(), a.closeSources())
