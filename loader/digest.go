@@ -2,8 +2,6 @@ package loader
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 
@@ -31,11 +29,11 @@ func (im *image) checkDigests(ctx context.Context, o delta.Options) error {
 	if f.SHA256 == "" || f.SHA256 == im.summed {
 		return nil
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(im.blob.f, 0, im.blob.size)); err != nil {
+	got, err := sumAll(ctx, io.NewSectionReader(im.blob.f, 0, im.blob.size))
+	if err != nil {
 		return fmt.Errorf("%s: %w", im.blob.name, err)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != f.SHA256 {
+	if got != f.SHA256 {
 		return fmt.Errorf("%s: SHA-256 is %s, the manifest says %s", im.blob.name, got, f.SHA256)
 	}
 	return nil

@@ -222,7 +222,7 @@ func (l *Loader) checkStored(im *image, raw []byte) error {
 		}
 		s, err := modelsign.Verify(b, l.opts.Trust)
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrSignature, modelsign.FileName, err)
+			return refusedBundle(err)
 		}
 		want := sumOf(raw)
 		for _, name := range []string{delta.ManifestName, path.Join("blobs/sha256", want)} { // of a plain drop, of an image layout
